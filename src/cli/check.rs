@@ -1,0 +1,303 @@
+//! `check`: the whole preflight, changing nothing. The exit code says the worst finding.
+
+use super::{Check, looked_at};
+use crate::core::action::{ConfigProblem, HoldWhy};
+use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
+use crate::core::leftovers::{self, ProcessFacts, ProcessVerdict};
+use crate::core::locks::{self, LockFacts, LockVerdict, UnknownWhy};
+use crate::core::volume::{self, VolumeVerdict};
+use crate::exit::Exit;
+use crate::host::launch::Launch;
+use crate::host::proc::Proc;
+use crate::host::state;
+use crate::host::{
+    config_file, leftovers as find_leftovers, lock_files, memory, volume as look_at_volume,
+};
+use crate::render;
+use crate::settings::Settings;
+use serde::Serialize;
+use std::path::Path;
+
+/// One line of the result.
+#[derive(Debug, Serialize)]
+struct Item {
+    level: Level,
+    about: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    Heal,
+    Warn,
+    Hold,
+}
+
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Heal => "heal",
+            Self::Warn => "warn",
+            Self::Hold => "HOLD",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Item>);
+
+impl Findings {
+    fn add(&mut self, level: Level, about: &'static str, message: impl Into<String>) {
+        self.0.push(Item {
+            level,
+            about,
+            message: message.into(),
+            fix: None,
+        });
+    }
+
+    fn add_with_fix(
+        &mut self,
+        level: Level,
+        about: &'static str,
+        message: String,
+        fix: impl Into<String>,
+    ) {
+        self.0.push(Item {
+            level,
+            about,
+            message,
+            fix: Some(fix.into()),
+        });
+    }
+
+    fn add_config(&mut self, found: Vec<Finding>) {
+        for finding in found {
+            let level = level_of(finding.severity);
+            self.add_with_fix(level, "config", finding.message, finding.fix);
+        }
+    }
+
+    fn hold(&mut self, about: &'static str, why: &HoldWhy) {
+        let (message, fix) = render::hold_why(why);
+        self.add_with_fix(Level::Hold, about, message, fix);
+    }
+}
+
+pub(super) fn run(check: &Check) -> Exit {
+    let (launch, settings) = match looked_at(check.command.clone()) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let mut findings = Findings::default();
+    examine_gateway(&launch, &mut findings);
+    if let Some(pid) = state::held_by(&launch.state_dir) {
+        let message = format!("pid {pid} keeps this state folder; a second one would be refused");
+        findings.add(Level::Ok, "instance", message);
+    }
+    examine_volume(&launch, &settings, &mut findings);
+    let (config, parsed) = config_file::read(&launch, settings.internal_port);
+    let proc = Proc::default();
+    let port = launch.port(parsed.as_ref().map(|parsed| &parsed.value));
+    let (processes, port_busy) = find_leftovers::find(&launch, &proc, port, None);
+    examine_processes(&processes, port, port_busy, &mut findings);
+    examine_locks(&lock_files::find(&launch, &proc), &mut findings);
+    examine_config(config, &launch, &settings, &mut findings);
+    print(&findings.0, check.json);
+    match findings.0.iter().map(|item| item.level).max() {
+        Some(Level::Hold) => Exit::CheckHolds,
+        Some(Level::Warn) => Exit::CheckWarnings,
+        Some(Level::Ok | Level::Heal) | None => Exit::Stopped,
+    }
+}
+
+fn examine_gateway(launch: &Launch, findings: &mut Findings) {
+    match launch.version {
+        Some(version) => findings.add(Level::Ok, "gateway", format!("OpenClaw {version}")),
+        None => findings.add_with_fix(
+            Level::Warn,
+            "gateway",
+            "its version is unknown: no package.json of openclaw beside the entry file".to_owned(),
+            "run this from the folder the gateway is started in",
+        ),
+    }
+    let limit = memory::limit(Path::new("/"));
+    findings.add(
+        Level::Ok,
+        "memory",
+        format!("{} MB by the {}", limit.bytes >> 20, limit.source),
+    );
+}
+
+fn examine_volume(launch: &Launch, settings: &Settings, findings: &mut Findings) {
+    let facts = look_at_volume::look(launch);
+    let place = launch.state_dir.display();
+    match volume::judge(&facts, settings.no_mount) {
+        VolumeVerdict::Refuse(problem) => findings.hold("volume", &HoldWhy::Volume(problem)),
+        VolumeVerdict::Usable(warnings) => {
+            let on = facts.mount.map_or_else(String::new, |mount| {
+                format!(" on {} ({})", mount.point, mount.fs_type)
+            });
+            let free = facts.space.map_or_else(String::new, |space| {
+                format!(", {} MB free", space.free_bytes >> 20)
+            });
+            findings.add(Level::Ok, "volume", format!("{place}{on}{free}"));
+            for warning in warnings {
+                let (why, fix) = render::volume_warning(&warning);
+                findings.add_with_fix(Level::Warn, "volume", why, fix);
+            }
+        }
+    }
+}
+
+fn examine_processes(
+    processes: &[ProcessFacts],
+    port: u16,
+    port_busy: bool,
+    findings: &mut Findings,
+) {
+    let mut holder_named = false;
+    for process in processes {
+        match leftovers::judge(process) {
+            ProcessVerdict::Leftover(_) => findings.add(
+                Level::Heal,
+                "process",
+                format!(
+                    "pid {} ({}) is left of an earlier gateway and would be ended",
+                    process.pid, process.name
+                ),
+            ),
+            // Whoever asks beside a supervisor sees its gateway: that is no fault.
+            ProcessVerdict::LiveGateway if process.parent_name.starts_with("clawkeeper") => {
+                findings.add(
+                    Level::Ok,
+                    "process",
+                    format!("the gateway runs: pid {}", process.pid),
+                );
+            }
+            ProcessVerdict::LiveGateway => findings.hold(
+                "process",
+                &HoldWhy::LiveGateway {
+                    pid: process.pid,
+                    ppid: process.ppid,
+                    parent_name: process.parent_name.clone(),
+                },
+            ),
+            ProcessVerdict::Stranger => {
+                let holder = Some((process.pid, process.name.clone()));
+                findings.hold("port", &HoldWhy::PortTaken { port, holder });
+            }
+            ProcessVerdict::Unrelated => {}
+        }
+        holder_named |= process.holds_port;
+    }
+    if port_busy && !holder_named {
+        findings.hold("port", &HoldWhy::PortTaken { port, holder: None });
+    } else if !port_busy {
+        findings.add(Level::Ok, "port", format!("{port} is free"));
+    }
+}
+
+fn examine_locks(found: &[LockFacts], findings: &mut Findings) {
+    for facts in found {
+        let verdict = locks::judge(facts, false);
+        let level = match verdict {
+            LockVerdict::Stale(_) => Level::Heal,
+            LockVerdict::Live { .. } | LockVerdict::Unknown(UnknownWhy::HealthyDatabase) => {
+                continue;
+            }
+            LockVerdict::Unknown(_) => Level::Warn,
+        };
+        findings.add(
+            level,
+            "lock",
+            format!(
+                "{} is {}",
+                facts.path.display(),
+                render::lock_verdict(&verdict)
+            ),
+        );
+    }
+    if found.is_empty() {
+        findings.add(Level::Ok, "locks", "none");
+    }
+}
+
+fn examine_config(
+    facts: ConfigFacts,
+    launch: &Launch,
+    settings: &Settings,
+    findings: &mut Findings,
+) {
+    let path = facts.path;
+    let problem = match facts.state {
+        ConfigState::Missing => {
+            let seed = config_file::seed_text(launch, &settings.config_seed);
+            let text = seed.as_ref().ok().map(|(text, _)| text.clone());
+            match seed {
+                Ok((_, from)) => findings.add(
+                    Level::Heal,
+                    "config",
+                    format!(
+                        "{} is missing and would be written from {from}",
+                        path.display()
+                    ),
+                ),
+                Err(_) if launch.command.allow_unconfigured => {
+                    findings.add(Level::Ok, "config", "none; the gateway starts unconfigured");
+                }
+                Err(error) => findings.hold(
+                    "config",
+                    &HoldWhy::Config {
+                        path: path.clone(),
+                        problem: ConfigProblem::SeedFailed(error),
+                    },
+                ),
+            }
+            findings.add_config(config_file::examine_text(
+                launch,
+                text.as_deref(),
+                settings.internal_port,
+            ));
+            return;
+        }
+        ConfigState::Parsed { findings: found } => {
+            if found.is_empty() {
+                findings.add(Level::Ok, "config", path.display().to_string());
+            }
+            findings.add_config(found);
+            return;
+        }
+        ConfigState::NotAFile { what } => ConfigProblem::NotAFile(what),
+        ConfigState::Unreadable { errno } => ConfigProblem::Unreadable { errno },
+        ConfigState::Broken { error } => ConfigProblem::Broken(error),
+    };
+    findings.hold("config", &HoldWhy::Config { path, problem });
+}
+
+const fn level_of(severity: Severity) -> Level {
+    match severity {
+        Severity::Info => Level::Ok,
+        Severity::Warn => Level::Warn,
+        Severity::Hold => Level::Hold,
+    }
+}
+
+fn print(items: &[Item], json: bool) {
+    if json {
+        println!("{}", serde_json::json!({ "findings": items }));
+        return;
+    }
+    for item in items {
+        let message = item.message.replace('\n', "\n              ");
+        println!("{:<5} {:<8} {message}", item.level.word(), item.about);
+        if let Some(fix) = &item.fix {
+            println!("{:14} fix: {fix}", "");
+        }
+    }
+}

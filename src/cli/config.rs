@@ -1,0 +1,90 @@
+//! `config validate` and `config seed`.
+
+use super::{Config, looked_at};
+use crate::core::config::{ConfigState, Severity};
+use crate::exit::Exit;
+use crate::host::config_file;
+use crate::settings::ConfigSeed;
+use std::path::PathBuf;
+
+pub(super) fn run(command: &Config) -> Exit {
+    match command {
+        Config::Validate { file } => validate(file.clone()),
+        Config::Seed { print } => seed(*print),
+    }
+}
+
+fn validate(file: Option<PathBuf>) -> Exit {
+    let (mut launch, settings) = match looked_at(Vec::new()) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    if let Some(file) = file {
+        launch.config_path = file;
+    }
+    let (facts, _) = config_file::read(&launch, settings.internal_port);
+    let path = facts.path.display();
+    match facts.state {
+        ConfigState::Parsed { findings } => {
+            for finding in &findings {
+                let word = match finding.severity {
+                    Severity::Info => "info",
+                    Severity::Warn => "warning",
+                    Severity::Hold => "error",
+                };
+                println!(
+                    "{path}: {word}: {} [{}]\n  fix: {}",
+                    finding.message, finding.code, finding.fix
+                );
+            }
+            match findings.iter().map(|finding| finding.severity).max() {
+                Some(Severity::Hold) => Exit::CheckHolds,
+                Some(Severity::Warn) => Exit::CheckWarnings,
+                Some(Severity::Info) | None => {
+                    println!("{path}: the gateway can start with it");
+                    Exit::Stopped
+                }
+            }
+        }
+        ConfigState::Broken { error } => fail(&error),
+        ConfigState::Missing => fail(&format!("{path}: there is no such file")),
+        ConfigState::NotAFile { what } => fail(&format!("{path}: it is {what}, not a file")),
+        ConfigState::Unreadable { errno } => fail(&format!(
+            "{path}: {}",
+            nix::errno::Errno::from_raw(errno).desc()
+        )),
+    }
+}
+
+fn fail(message: &str) -> Exit {
+    println!("{message}");
+    Exit::CheckHolds
+}
+
+fn seed(print: bool) -> Exit {
+    let (launch, settings) = match looked_at(Vec::new()) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    // Whoever asks for a seed wants one, also where `run` is told to write none.
+    let seed = match settings.config_seed {
+        ConfigSeed::Off => ConfigSeed::Environment,
+        seed @ (ConfigSeed::Environment | ConfigSeed::Text(_) | ConfigSeed::File(_)) => seed,
+    };
+    let result = if print {
+        config_file::seed_text(&launch, &seed).map(|(text, _)| text.trim_end().to_owned())
+    } else {
+        config_file::write_seed(&launch, &seed)
+            .map(|from| format!("{} written from {from}", launch.config_path.display()))
+    };
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            Exit::Stopped
+        }
+        Err(error) => {
+            eprintln!("clawkeeper: {error}");
+            Exit::Input
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The commands. Each works out its facts in `host`, lets `core` judge them, and prints.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment and prints"
+)]
+
+mod check;
+mod config;
+mod locks;
+mod replay;
+
+use crate::exit::Exit;
+use crate::gateway::{self, Command as Recognised};
+use crate::host::init::{self, ForwardTo, InitOptions};
+use crate::host::launch::{Launch, LaunchError};
+use crate::host::{log, supervisor};
+use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps an OpenClaw gateway running, heals what it can, and says in one line what it cannot.
+#[derive(Debug, Parser)]
+#[command(name = "clawkeeper", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  clawkeeper run                                   keep the image's gateway running
+  clawkeeper run -- node dist/index.js gateway --port 3000 --bind lan
+  clawkeeper run -- bash                           any other command: a plain init
+  clawkeeper check                                 what would stop a start, changing nothing
+  clawkeeper locks --clear                         clear stale locks, as a start would
+
+Exit codes:
+  0 stopped as asked · 64 wrong setting or flag · 66 a named file cannot be used · 70 a defect in clawkeeper
+  71 the system refused something essential · 75 another clawkeeper keeps this state folder
+  124 the gateway had to be killed after the stop timeout · 126/127 a command that cannot be run
+  check: 0 fine, 1 warnings, 2 the gateway would not be started";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command: a gateway is kept running, anything else runs as under a plain init
+    Run(Box<Run>),
+    /// Look at everything a start looks at, and change nothing
+    Check(Check),
+    /// List the gateway's locks, each with its verdict
+    Locks(Locks),
+    /// Look at the gateway's config, or print what a first one would be
+    #[command(subcommand)]
+    Config(Config),
+    /// Feed a journal through the decisions again and print them
+    Replay {
+        /// A journal: <state>/clawkeeper/journal.ndjson, or journal.1.ndjson for what came before
+        file: PathBuf,
+    },
+}
+
+/// Every flag is also an environment variable: --stop-timeout is CLAWKEEPER_STOP_TIMEOUT. Flags win.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+struct Run {
+    #[command(flatten)]
+    flags: Flags,
+    /// The command; without one, the image's gateway: node dist/index.js gateway --allow-unconfigured --port 3000 --bind lan
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+const RUN_HELP: &str = "\
+A length of time is written as 90s, 5m, 250ms, or a bare number of seconds.
+The state folder is the gateway's own: OPENCLAW_STATE_DIR, else ~/.openclaw.
+
+In gateway mode SIGTERM, SIGINT and SIGQUIT stop the gateway (drained) and then clawkeeper; a second signal
+shortens the wait; SIGHUP looks at the config again. In init mode every signal is passed on.";
+
+/// All of them are texts here: `settings` checks them together with the environment and reports every error at once.
+#[derive(Debug, Args)]
+struct Flags {
+    /// auto, gateway or init: how the command is run; auto sees it by the command [default: auto]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<OsString>,
+    /// Whom the gateway runs as when clawkeeper is root: a name, UID or UID:GID [default: auto: the owner of the state folder, else the user node]
+    #[arg(long, value_name = "USER")]
+    user: Option<OsString>,
+    /// From SIGTERM to SIGKILL [default: 330s for a gateway, which may drain for 315s; never for other commands]
+    #[arg(long, value_name = "TIME")]
+    stop_timeout: Option<OsString>,
+    /// Give a start up after this long without any progress [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    startup_timeout: Option<OsString>,
+    /// Restart a gateway that was ready and answers nothing for this long; off never does [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    liveness_timeout: Option<OsString>,
+    /// Wait before the second start in a row of crashes; it doubles with each [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    backoff_min: Option<OsString>,
+    /// The longest wait between two starts [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    backoff_max: Option<OsString>,
+    /// Try again this often while holding, besides every change of the config [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    hold_retry: Option<OsString>,
+    /// warn or hold when the state folder is not on a volume [default: warn]
+    #[arg(long, value_name = "POLICY")]
+    no_mount: Option<OsString>,
+    /// What a missing config is made from: auto (keys and tokens in the environment), off, a path, or JSON [default: auto]
+    #[arg(long, value_name = "SEED")]
+    config_seed: Option<OsString>,
+    /// The port the platform forwards to (fly.toml's internal_port); the gateway's sockets are compared with it
+    #[arg(long, value_name = "PORT")]
+    internal_port: Option<OsString>,
+    /// true: in init mode, signals go to the command's whole process group [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    signal_group: Option<OsString>,
+    /// error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<OsString>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<OsString>,
+}
+
+/// What a start would look at, and what it would say.
+#[derive(Debug, Args)]
+struct Check {
+    /// One JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+    /// The gateway command to check for [default: the image's]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct Locks {
+    /// Move proven leftovers into quarantine, as a start does
+    #[arg(long)]
+    clear: bool,
+    /// One JSON array instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Say whether the gateway could start with its config
+    Validate {
+        /// Another file than the gateway's own
+        file: Option<PathBuf>,
+    },
+    /// Write a first config if there is none
+    Seed {
+        /// Only print it
+        #[arg(long)]
+        print: bool,
+    },
+}
+
+/// Parses, runs, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    use_one_arena();
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command {
+            Verb::Run(run) => ExitCode::from(run_command(*run)),
+            Verb::Check(check) => check::run(&check).into(),
+            Verb::Locks(locks) => locks::run(&locks).into(),
+            Verb::Config(config) => config::run(&config).into(),
+            Verb::Replay { file } => replay::run(&file).into(),
+        },
+        Err(error) => {
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+/// glibc reserves 64 MB of address space and some pages for every thread's own heap; ours allocate next to nothing.
+fn use_one_arena() {
+    // SAFETY: mallopt only sets a number, before any other thread exists.
+    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
+}
+
+fn run_command(run: Run) -> u8 {
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let resolved = match settings::resolve(&environment, &run.flags.given()) {
+        Ok(resolved) => resolved,
+        Err(errors) => return complain(&errors).code(),
+    };
+    let settings = resolved.settings;
+    let argv = if run.command.is_empty() {
+        gateway::default_command()
+    } else {
+        run.command
+    };
+    let command = match (gateway::recognise(&argv), settings.mode) {
+        (_, Mode::Init) | (Recognised::Other, Mode::Auto) => return run_init(&argv, &settings),
+        (Recognised::Gateway(command), Mode::Auto | Mode::Gateway) => command,
+        (Recognised::Other, Mode::Gateway) => gateway::assume(&argv),
+    };
+    log::init(settings.log_level, settings.log_format);
+    match Launch::prepare(argv, command, environment, &settings) {
+        Ok(launch) => supervisor::run(settings, &resolved.unknown, launch).code(),
+        Err(error) => complain(&error).code(),
+    }
+}
+
+fn run_init(argv: &[OsString], settings: &Settings) -> u8 {
+    let options = InitOptions {
+        forward_to: if settings.signal_group {
+            ForwardTo::Group
+        } else {
+            ForwardTo::Command
+        },
+        stop_timeout: settings
+            .stop_timeout
+            .map(crate::core::time::Millis::to_duration),
+        ..InitOptions::default()
+    };
+    init::run(argv, &options)
+}
+
+impl Flags {
+    fn given(&self) -> Vec<(&str, &OsStr)> {
+        let all = [
+            ("mode", &self.mode),
+            ("user", &self.user),
+            ("stop-timeout", &self.stop_timeout),
+            ("startup-timeout", &self.startup_timeout),
+            ("liveness-timeout", &self.liveness_timeout),
+            ("backoff-min", &self.backoff_min),
+            ("backoff-max", &self.backoff_max),
+            ("hold-retry", &self.hold_retry),
+            ("no-mount", &self.no_mount),
+            ("config-seed", &self.config_seed),
+            ("internal-port", &self.internal_port),
+            ("signal-group", &self.signal_group),
+            ("log-level", &self.log_level),
+            ("log-format", &self.log_format),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            .collect()
+    }
+}
+
+/// The launch that a command other than `run` looks at: the image's gateway, unless one is named.
+fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
+    log::init(LogLevel::Warn, LogFormat::Text);
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let settings = settings::resolve(&environment, &[])
+        .map_err(|errors| complain(&errors))?
+        .settings;
+    let argv = if command.is_empty() {
+        gateway::default_command()
+    } else {
+        command
+    };
+    let Recognised::Gateway(command) = gateway::recognise(&argv) else {
+        return Err(complain(&NotAGateway));
+    };
+    let launch = Launch::prepare(argv, command, environment, &settings)
+        .map_err(|error: LaunchError| complain(&error))?;
+    Ok((launch, settings))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("this command does not start a gateway; try: node dist/index.js gateway")]
+struct NotAGateway;
+
+/// One line an error, each with our name before it.
+fn complain(error: &dyn std::error::Error) -> Exit {
+    for line in crate::host::config_file::chain(error).lines() {
+        eprintln!("clawkeeper: {line}");
+    }
+    Exit::Usage
+}

@@ -1,0 +1,394 @@
+//! What the core wants done. Imperative; each is answered by exactly one [`Event`](super::event::Event), or by none where its doc says so.
+
+use super::config::Finding;
+use super::event::Attempt;
+use super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::leftovers::{LeftoverWhy, ProcessFacts};
+use super::locks::{LockFacts, LockVerdict, StaleWhy};
+use super::readiness::{ListenVerdict, ProbeTarget};
+use super::time::Millis;
+use super::volume::{VolumeProblem, VolumeWarning};
+use crate::core::exit_class::Refusal;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Something the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Take the instance lock, prove the volume. Answered by `VolumeChecked`.
+    CheckVolume {
+        /// For the answer.
+        attempt: Attempt,
+        /// True when every file that root owns in the state folder is to be given to the gateway's uid,
+        /// not only the folder and the config: the gateway was just refused for want of permission.
+        mend_all: bool,
+    },
+    /// Look for what an earlier gateway left running. Answered by `LeftoversFound`.
+    FindLeftovers {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// SIGTERM, a short grace, SIGKILL. Answered by `ProcessesEnded`.
+    EndProcesses {
+        /// For the answer.
+        attempt: Attempt,
+        /// Pid and start tick of each, so that a reused pid is never hit.
+        targets: Vec<(i32, u64)>,
+    },
+    /// Look at every place where a version may have left a lock. Answered by `LocksFound`.
+    FindLocks {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Move proven leftovers into quarantine. Answered by `LocksCleared`.
+    ClearLocks {
+        /// For the answer.
+        attempt: Attempt,
+        /// The locks with the proof of each.
+        locks: Vec<(LockFacts, StaleWhy)>,
+    },
+    /// Read and examine the config. Answered by `ConfigRead`.
+    ReadConfig {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Write a first config. Answered by `ConfigSeeded`.
+    SeedConfig {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Start the gateway. Answered by `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// SIGTERM to the gateway's main process, which drains. No answer.
+    Terminate,
+    /// SIGKILL to the gateway's process group. No answer.
+    Kill,
+    /// Wait until all of the dead gateway's output has been read. Answered by `EvidenceCollected`.
+    CollectEvidence {
+        /// For the answer.
+        attempt: Attempt,
+        /// True when the kernel's counters matter: a SIGKILL ended it.
+        was_killed: bool,
+    },
+    /// End what is left of a tree of processes. Answered by `TreeEnded`.
+    EndTree {
+        /// For the answer.
+        attempt: Attempt,
+        /// How much of it.
+        scope: TreeScope,
+    },
+    /// Ask the gateway over HTTP. Answered by `ProbeFinished`.
+    Probe {
+        /// For the answer.
+        attempt: Attempt,
+        /// The path.
+        target: ProbeTarget,
+        /// How long it may take.
+        timeout: Millis,
+    },
+    /// List the sockets the gateway listens on. Answered by `ListenersFound`.
+    FindListeners {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Ask the gateway to start the channels its crash breaker left off. Answered by `ChannelsStarted`.
+    StartChannels {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Watch the files whose change could end a hold. Answered by any number of `CauseChanged`.
+    Watch,
+    /// Stop watching. No answer.
+    Unwatch,
+    /// Say something. No answer.
+    Report(Report),
+    /// End clawkeeper. Nothing follows.
+    Exit(Ending),
+}
+
+/// Which descendants to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TreeScope {
+    /// Those that carry the gateway's mark: a console or a cron job beside it lives on.
+    Gateway,
+    /// All of them: clawkeeper is about to end.
+    Everything,
+}
+
+/// How clawkeeper ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Asked to stop, and the gateway ended in time (or none ran).
+    Stopped,
+    /// Asked to stop, and the gateway had to be killed.
+    StopForced,
+    /// Another clawkeeper keeps this state folder.
+    AlreadyRunning,
+}
+
+/// Why no gateway is being started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldWhy {
+    /// The volume cannot carry one.
+    Volume(VolumeProblem),
+    /// The single-instance lock cannot be had.
+    InstanceLock(String),
+    /// Somebody runs a gateway on this state folder.
+    LiveGateway {
+        /// Its pid.
+        pid: i32,
+        /// Its parent.
+        ppid: i32,
+        /// Its parent's name.
+        parent_name: String,
+    },
+    /// Something else listens on the port.
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Pid and name of the holder, where they can be seen.
+        holder: Option<(i32, String)>,
+    },
+    /// Leftovers that not even SIGKILL ended (a process in uninterruptible sleep).
+    LeftoversSurvive(Vec<i32>),
+    /// A lock belongs to somebody alive, or may.
+    Lock {
+        /// Where.
+        path: PathBuf,
+        /// What is known.
+        verdict: LockVerdict,
+    },
+    /// The config cannot be used.
+    Config {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        problem: ConfigProblem,
+    },
+    /// The gateway refused to start.
+    Refused(Refusal),
+    /// The command cannot be executed.
+    CannotExecute(String),
+    /// A step of the preflight gave no answer in time: most likely the disk hangs.
+    StageStuck(Stage),
+}
+
+/// What is wrong with the config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigProblem {
+    /// There is none, and seeding is switched off.
+    Missing,
+    /// No first config could be written.
+    SeedFailed(String),
+    /// Not a regular file.
+    NotAFile(String),
+    /// Not readable.
+    Unreadable {
+        /// The errno.
+        errno: i32,
+    },
+    /// It does not parse: position, line and caret.
+    Broken(String),
+    /// The gateway would refuse it.
+    Findings(Vec<Finding>),
+}
+
+/// The steps of the preflight, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Instance lock, mount, write and fsync.
+    Volume,
+    /// Looking for processes.
+    Leftovers,
+    /// Ending them.
+    EndingLeftovers,
+    /// Looking for locks.
+    Locks,
+    /// Moving them away.
+    ClearingLocks,
+    /// Reading the config.
+    Config,
+    /// Writing a first one.
+    Seeding,
+    /// Fork and exec.
+    Spawn,
+}
+
+/// What the core finds worth saying. Typed, so that the wording lives in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// Another clawkeeper keeps this folder; this one ends.
+    AlreadyRunning {
+        /// Who.
+        holder: String,
+    },
+    /// Something about the volume.
+    Volume(VolumeWarning),
+    /// Files of root were given to the gateway's uid.
+    OwnersMended {
+        /// Some of them.
+        paths: Vec<PathBuf>,
+        /// How many in all.
+        count: u32,
+        /// The uid they belong to now.
+        uid: u32,
+    },
+    /// A leftover is being ended.
+    LeftoverFound {
+        /// The process.
+        process: ProcessFacts,
+        /// The proof.
+        why: LeftoverWhy,
+    },
+    /// A lock was moved away.
+    LockCleared {
+        /// Where it lay.
+        path: PathBuf,
+        /// The pid it named.
+        pid: Option<i32>,
+        /// The proof.
+        why: StaleWhy,
+    },
+    /// A lock could not be moved away.
+    LockNotCleared {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why not.
+        error: String,
+    },
+    /// A lock stays because nothing can be proven; the gateway will judge it itself.
+    LockLeft {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is known.
+        verdict: LockVerdict,
+    },
+    /// Something about the config.
+    Config(Finding),
+    /// A first config was written.
+    ConfigSeeded {
+        /// Where.
+        path: PathBuf,
+        /// What it was made from.
+        from: String,
+    },
+    /// No config, and none is to be seeded: the gateway starts unconfigured.
+    Unconfigured,
+    /// The gateway was started.
+    Started {
+        /// The attempt.
+        attempt: Attempt,
+        /// Its pid.
+        pid: i32,
+    },
+    /// A start takes long and goes on.
+    StillStarting {
+        /// Since the start.
+        elapsed: Millis,
+        /// What it waits for, in its own words.
+        pending: Option<String>,
+    },
+    /// The gateway serves.
+    Ready {
+        /// The attempt.
+        attempt: Attempt,
+        /// Since the start.
+        took: Millis,
+    },
+    /// The platform cannot reach it.
+    Unreachable {
+        /// Where the platform knocks.
+        expected_port: u16,
+        /// Where the gateway listens.
+        verdict: ListenVerdict,
+    },
+    /// The gateway's crash breaker switched the channels off.
+    ChannelsOff {
+        /// Time until they are asked to start; `None` when that was done lately and led to a crash.
+        start_in: Option<Millis>,
+    },
+    /// Channels that the breaker had left off were started.
+    ChannelsStarted {
+        /// Their names; none if the gateway had brought them back itself.
+        names: Vec<String>,
+    },
+    /// The channels stay off for now.
+    ChannelsStayOff {
+        /// Why they could not be started.
+        why: String,
+        /// Time until the drained restart that brings them back; `None` when the gateway does so itself.
+        restart_in: Option<Millis>,
+    },
+    /// It does not answer.
+    NotAnswering {
+        /// Since when.
+        since: Millis,
+    },
+    /// It answers again.
+    AnsweringAgain {
+        /// Length of the silence.
+        after: Millis,
+    },
+    /// The gateway is being stopped.
+    Stopping {
+        /// Why.
+        cause: StopCause,
+        /// The signal and its sender, if one asked for it.
+        signal: Option<(String, Option<i32>)>,
+        /// Time until SIGKILL.
+        timeout: Millis,
+    },
+    /// A further signal shortened the stop.
+    StopShortened {
+        /// Time until SIGKILL.
+        timeout: Millis,
+    },
+    /// The stop timeout passed.
+    Killing,
+    /// The gateway ended.
+    Exited {
+        /// The attempt.
+        attempt: Attempt,
+        /// Its pid.
+        pid: i32,
+        /// How.
+        status: ExitStatus,
+        /// Why.
+        class: ExitClass,
+        /// Since its start.
+        uptime: Millis,
+    },
+    /// Processes it left behind were ended.
+    TreeEnded {
+        /// How many.
+        ended: u32,
+        /// Those that could not be.
+        survivors: Vec<i32>,
+    },
+    /// The next start comes later.
+    BackingOff {
+        /// In this long.
+        delay: Millis,
+        /// Crashes in a row.
+        crashes: u32,
+    },
+    /// No gateway is started until something changes.
+    Held(HoldWhy),
+    /// What held has changed, or its time has come.
+    HoldOver {
+        /// How long it held.
+        after: Millis,
+    },
+    /// SIGHUP, or the like: the config was looked at and can be used.
+    ConfigFine,
+    /// SIGHUP while running: the config could not be used at the next start.
+    ConfigNotFine(ConfigProblem),
+    /// The last line.
+    Ending(Ending),
+}

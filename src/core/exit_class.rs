@@ -1,0 +1,368 @@
+//! Why did the gateway end? Exactly one class for each exit, each with its evidence.
+
+use serde::{Deserialize, Serialize};
+
+/// How the kernel says the gateway's main process ended (waitid(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It returned a code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// Why clawkeeper asked the gateway to stop. Ordered: a stronger cause replaces a weaker one, never the reverse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopCause {
+    /// Channels were switched off by the gateway's crash breaker, whose window has passed.
+    ChannelsOff,
+    /// It answered nothing for the liveness timeout.
+    Hung,
+    /// It made no progress towards ready.
+    StartTimeout,
+    /// clawkeeper itself was told to stop.
+    Shutdown,
+}
+
+/// Something a gateway said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Marker {
+    /// `[gateway] ready` (4.29 and later).
+    Ready,
+    /// `[gateway] listening on ws://…` (to 3.13, the last line of a start), or
+    /// `[gateway] http server listening (…)` (4.29 and later, channels still to come).
+    Listening,
+    /// `FATAL ERROR: … JavaScript heap out of memory`: V8 ran out of heap, and SIGABRT follows.
+    HeapOom,
+    /// `restart-loop breaker tripped: …` (7.1 and later): it will be ready with every channel off.
+    BreakerTripped,
+    /// `gateway restart-loop breaker recovered; …` (7.1 only at a later boot, 9.6 also while running):
+    /// the channels are on again.
+    BreakerRecovered,
+    /// It will not start, and says why. Only a gateway that then ended was refused.
+    Refusal(Refusal),
+}
+
+/// Why a gateway refuses to start. A person or a change is needed, whatever its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// `Missing config. Run …`: there is no file.
+    MissingConfig,
+    /// `existing config is missing gateway.mode` (7.1 and later), or
+    /// `Gateway start blocked: set gateway.mode=local (current: …)`. The gateway says so of an empty or
+    /// broken file too.
+    MissingMode,
+    /// `Unrecognized key: "…"` (9.6; 7.1 says `<root>: Invalid input`), below `Invalid config at …`.
+    UnknownKey,
+    /// `Invalid config at …`, and below it what is wrong, such as `JSON5 parse failed: …`.
+    InvalidConfig,
+    /// `Invalid --port. …`, `Invalid --bind. …` and the like: the command line is wrong.
+    InvalidFlag,
+    /// `Refusing to bind gateway to … without auth.`, or
+    /// `Gateway auth is set to password, but no password is configured.`
+    NoAuthForBind,
+    /// `non-loopback Control UI requires gateway.controlUi.allowedOrigins` (3.13).
+    NoAllowedOrigins,
+    /// `Another gateway (pid N) already owns this state directory` (9.6: also a stale lock with our
+    /// own pid and start tick) or `another OpenClaw process owns gateway-lifecycle`.
+    AnotherOwner,
+    /// `gateway already running (pid N); lock timeout after 5000ms`.
+    AlreadyRunning,
+    /// `another gateway instance is already listening on … | EADDRINUSE`; 7.1 then ends with code 0.
+    PortInUse,
+    /// `restore this file from a verified backup`, `shared state database is unreadable` or SQLite's
+    /// `database disk image is malformed` and `file is not a database`.
+    CorruptDatabase,
+    /// `EACCES`, or `Config file is not readable by the current process`: most often files that a root
+    /// shell wrote. Behind it 7.1 and 9.6 also claim that `gateway.mode` is missing.
+    PermissionDenied,
+    /// `ENOSPC`, or SQLite's `database or disk is full`.
+    DiskFull,
+    /// `EROFS`, or SQLite's `attempt to write a readonly database`.
+    ReadOnly,
+    /// `startup migrations did not complete cleanly` (8.2 and later): also printed over an empty lock
+    /// younger than 30 s, a lock that is a folder and a corrupt `.lock.sqlite`; or
+    /// `[gateway] requires state migration` (9.6: also over a corrupt database and over `EACCES`).
+    StartupMigrations,
+    /// `OpenClaw plugin verification failed` (8.2): the plugin of a channel could not be had from npm.
+    /// 7.1 says the same as [`Refusal::StartupMigrations`]; 9.6 starts without the channel.
+    PluginVerification,
+    /// The exit code says so, no known line does.
+    Unexplained,
+}
+
+impl Refusal {
+    /// Whether the gateway also prints this when the cause is another one, which it prints beside it.
+    #[must_use]
+    pub const fn is_often_a_symptom(self) -> bool {
+        match self {
+            Self::MissingMode | Self::StartupMigrations | Self::InvalidConfig => true,
+            Self::MissingConfig
+            | Self::UnknownKey
+            | Self::InvalidFlag
+            | Self::NoAuthForBind
+            | Self::NoAllowedOrigins
+            | Self::AnotherOwner
+            | Self::AlreadyRunning
+            | Self::PortInUse
+            | Self::CorruptDatabase
+            | Self::PermissionDenied
+            | Self::DiskFull
+            | Self::ReadOnly
+            | Self::PluginVerification
+            | Self::Unexplained => false,
+        }
+    }
+}
+
+/// What is known at the time of an exit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitFacts {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What we had asked for.
+    pub asked: Option<StopCause>,
+    /// What its output gave away in this attempt.
+    pub markers: Vec<Marker>,
+    /// Out-of-memory kills the kernel counted since the start of this attempt.
+    pub oom_kills: Option<OomCount>,
+}
+
+/// A rise of a kernel counter of out-of-memory kills.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomCount {
+    /// The file that counts, e.g. `/sys/fs/cgroup/memory.events`.
+    pub source: String,
+    /// By how much it rose during the attempt.
+    pub kills: u64,
+    /// True when the counter covers our own container or machine only, not other tenants of a host.
+    pub is_ours: bool,
+}
+
+/// The class of an exit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitClass {
+    /// We asked for it.
+    Requested(StopCause),
+    /// Exit 0 unasked: the gateway wants to be started again.
+    Relaunch,
+    /// It will not start until something changes.
+    Refused(Refusal),
+    /// It returned an error.
+    Crash {
+        /// The code.
+        code: i32,
+    },
+    /// A signal that we did not send ended it.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// The kernel killed it for memory; never claimed without the kernel's own counter.
+    OomKernel(OomCount),
+    /// V8 aborted for want of heap.
+    OomHeap,
+}
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+
+/// Exit code of a refusal from 2026.6.11 on: "a person or a change is needed".
+/// Older versions return 1 for the same, and only their last lines tell.
+const REFUSED: i32 = 78;
+
+/// Names the class. Memory outranks what we asked for: a gateway killed by the kernel while it drained was still killed by the kernel.
+#[must_use]
+pub fn classify(facts: &ExitFacts) -> ExitClass {
+    if facts.status == ExitStatus::Signal(SIGKILL)
+        && let Some(count) = facts
+            .oom_kills
+            .as_ref()
+            .filter(|count| count.kills > 0 && count.is_ours)
+    {
+        return ExitClass::OomKernel(count.clone());
+    }
+    let aborted = matches!(
+        facts.status,
+        ExitStatus::Signal(SIGABRT) | ExitStatus::Code(134)
+    );
+    if aborted && facts.markers.contains(&Marker::HeapOom) {
+        return ExitClass::OomHeap;
+    }
+    if let Some(cause) = facts.asked {
+        return ExitClass::Requested(cause);
+    }
+    // A gateway that was once ready does not refuse to start, whatever it printed on its way down.
+    let refused = first_cause(&facts.markers).filter(|_| !facts.markers.contains(&Marker::Ready));
+    match facts.status {
+        ExitStatus::Code(REFUSED) => {
+            ExitClass::Refused(first_cause(&facts.markers).unwrap_or(Refusal::Unexplained))
+        }
+        // Old versions return 1, and 2026.7.1 returns 0 when its port is taken.
+        ExitStatus::Code(code) => match refused {
+            Some(refusal) => ExitClass::Refused(refusal),
+            None if code == 0 => ExitClass::Relaunch,
+            None => ExitClass::Crash { code },
+        },
+        ExitStatus::Signal(signal) => ExitClass::Signal { signal },
+    }
+}
+
+/// The refusal that explains the others: the first that is no mere symptom, else the first.
+#[must_use]
+pub fn first_cause(markers: &[Marker]) -> Option<Refusal> {
+    let refusals = || {
+        markers.iter().filter_map(|marker| match marker {
+            Marker::Refusal(refusal) => Some(*refusal),
+            Marker::Ready
+            | Marker::Listening
+            | Marker::HeapOom
+            | Marker::BreakerTripped
+            | Marker::BreakerRecovered => None,
+        })
+    };
+    refusals()
+        .find(|refusal| !refusal.is_often_a_symptom())
+        .or_else(|| refusals().next())
+}
+
+impl ExitClass {
+    /// The one word for logs, metrics and the journal.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Requested(_) => "requested",
+            Self::Relaunch => "relaunch",
+            Self::Refused(_) => "refused",
+            Self::Crash { .. } => "crash",
+            Self::Signal { .. } => "signal",
+            Self::OomKernel(_) => "oom-kernel",
+            Self::OomHeap => "oom-heap",
+        }
+    }
+
+    /// True when the gateway's own crash breaker will count this boot as unclean (2026.7.1 and later).
+    #[must_use]
+    pub const fn is_unclean(&self, status: ExitStatus) -> bool {
+        match self {
+            Self::Relaunch => false,
+            // Refusals that come after its `starting...` leave a failed boot behind, earlier ones nothing.
+            Self::Refused(refusal) => matches!(
+                refusal,
+                Refusal::UnknownKey
+                    | Refusal::InvalidConfig
+                    | Refusal::PortInUse
+                    | Refusal::PluginVerification
+            ),
+            Self::Requested(_) => !matches!(status, ExitStatus::Code(0)),
+            Self::Crash { .. } | Self::Signal { .. } | Self::OomKernel(_) | Self::OomHeap => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(status: ExitStatus) -> ExitFacts {
+        ExitFacts {
+            status,
+            asked: None,
+            markers: vec![],
+            oom_kills: None,
+        }
+    }
+
+    fn counted(kills: u64, is_ours: bool) -> OomCount {
+        OomCount {
+            source: "/sys/fs/cgroup/memory.events".into(),
+            kills,
+            is_ours,
+        }
+    }
+
+    #[test]
+    fn a_kill_is_the_kernels_only_with_its_own_counter() {
+        let mut facts = exit(ExitStatus::Signal(SIGKILL));
+        assert_eq!(classify(&facts), ExitClass::Signal { signal: SIGKILL });
+        facts.oom_kills = Some(counted(0, true));
+        assert_eq!(classify(&facts), ExitClass::Signal { signal: SIGKILL });
+        facts.oom_kills = Some(counted(1, false));
+        assert_eq!(
+            classify(&facts),
+            ExitClass::Signal { signal: SIGKILL },
+            "a host's counter proves nothing"
+        );
+        facts.oom_kills = Some(counted(1, true));
+        assert_eq!(classify(&facts), ExitClass::OomKernel(counted(1, true)));
+    }
+
+    #[test]
+    fn a_heap_oom_needs_both_the_marker_and_the_abort() {
+        for status in [ExitStatus::Signal(SIGABRT), ExitStatus::Code(134)] {
+            let mut facts = exit(status);
+            assert_ne!(classify(&facts), ExitClass::OomHeap);
+            facts.markers = vec![Marker::Ready, Marker::HeapOom];
+            assert_eq!(classify(&facts), ExitClass::OomHeap);
+        }
+        let mut lied = exit(ExitStatus::Code(1));
+        lied.markers = vec![Marker::HeapOom];
+        assert_eq!(classify(&lied), ExitClass::Crash { code: 1 });
+    }
+
+    #[test]
+    fn exit_zero_unasked_is_a_relaunch_and_asked_is_what_we_asked() {
+        let mut facts = exit(ExitStatus::Code(0));
+        assert_eq!(classify(&facts), ExitClass::Relaunch);
+        facts.asked = Some(StopCause::Shutdown);
+        assert_eq!(classify(&facts), ExitClass::Requested(StopCause::Shutdown));
+    }
+
+    #[test]
+    fn a_taken_port_is_a_refusal_even_when_7_1_returns_zero_for_it() {
+        let mut facts = exit(ExitStatus::Code(0));
+        facts.markers = vec![Marker::Refusal(Refusal::PortInUse)];
+        assert_eq!(classify(&facts), ExitClass::Refused(Refusal::PortInUse));
+    }
+
+    #[test]
+    fn older_versions_refuse_with_one_and_only_their_lines_tell() {
+        let mut facts = exit(ExitStatus::Code(1));
+        assert_eq!(classify(&facts), ExitClass::Crash { code: 1 });
+        facts.markers = vec![
+            Marker::Refusal(Refusal::AlreadyRunning),
+            Marker::Refusal(Refusal::Unexplained),
+        ];
+        assert_eq!(
+            classify(&facts),
+            ExitClass::Refused(Refusal::AlreadyRunning)
+        );
+        facts.markers.insert(0, Marker::Ready);
+        assert_eq!(
+            classify(&facts),
+            ExitClass::Crash { code: 1 },
+            "it was ready: not a refusal"
+        );
+    }
+
+    #[test]
+    fn seventy_eight_is_always_a_refusal() {
+        let mut facts = exit(ExitStatus::Code(REFUSED));
+        assert_eq!(classify(&facts), ExitClass::Refused(Refusal::Unexplained));
+        facts.markers = vec![Marker::Refusal(Refusal::CorruptDatabase)];
+        assert_eq!(
+            classify(&facts),
+            ExitClass::Refused(Refusal::CorruptDatabase)
+        );
+    }
+
+    #[test]
+    fn stop_causes_are_ordered_by_strength() {
+        assert!(StopCause::Shutdown > StopCause::StartTimeout);
+        assert!(StopCause::StartTimeout > StopCause::Hung);
+        assert!(StopCause::Hung > StopCause::ChannelsOff);
+    }
+}

@@ -1,0 +1,409 @@
+//! The state machine: one event in, any number of actions out.
+//!
+//! ```text
+//!             ┌───────────────────────────── cause changed, slow retry ──┐
+//!             ▼                                                          │
+//!  Begun → Preflight ──────────── cannot start ───────────────────────► Held
+//!             │  ▲  ▲                                                    ▲
+//!     spawned │  │  └── Backoff{until} ◄── crash ──┐           refused   │
+//!             ▼  └────── exit 0, first crash ──────┤                     │
+//!         Starting ── exited ──────────────► Classifying ────────────────┘
+//!             │ ready                            ▲  │ told to stop
+//!             ▼                                  │  ▼
+//!          Running ── exited ────────────────────┤ Closing → Exited
+//!             │ hung, channels off, told to stop │  ▲
+//!             ▼                                  │  │ told to stop in Preflight, Backoff, Held
+//!      Stopping{cause} ── exited ────────────────┘
+//! ```
+//!
+//! Every phase but `Held` and `Exited` has a deadline; `Held` has a time for its next look.
+
+mod boot;
+mod obstacles;
+mod preflight;
+mod stop;
+
+use super::action::{Action, Ending, HoldWhy, Report, Stage, TreeScope};
+use super::config::Finding;
+use super::event::{Attempt, Event, Request};
+use super::exit_class::{ExitStatus, StopCause};
+use super::locks::LockVerdict;
+use super::locks::StaleWhy;
+use super::readiness::{Expected, ProbeTarget};
+use super::restart::{History, Pace};
+use super::time::{Millis, Mono};
+use super::volume::{NoMountPolicy, VolumeWarning};
+use boot::Boot;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What settings and the gateway's version fix for the whole life of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Pacing of restarts.
+    pub pace: Pace,
+    /// From SIGTERM to SIGKILL when clawkeeper is told to stop or drains for a restart.
+    pub stop_timeout: Millis,
+    /// A start without any progress for this long is given up.
+    pub startup_timeout: Millis,
+    /// A gateway that was ready and answers nothing for this long is restarted; `None` never does.
+    pub liveness_timeout: Option<Millis>,
+    /// Time between two liveness probes while all is well.
+    pub liveness_interval: Millis,
+    /// Time between two looks while held, where nothing better is known.
+    pub hold_retry: Millis,
+    /// What to do without a mount.
+    pub no_mount: NoMountPolicy,
+    /// Whether a missing config is seeded.
+    pub may_seed: bool,
+    /// Whether this version brings channels back by itself that its crash breaker left off.
+    pub recovers_channels: bool,
+    /// Whether the command says `--allow-unconfigured`.
+    pub allow_unconfigured: bool,
+    /// The best probe this gateway's version is known to answer.
+    pub start_probe: ProbeTarget,
+    /// Where the platform will knock, if it will.
+    pub expected: Option<Expected>,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+/// The supervisor's mind. Serialisable, so that a journal can begin in the middle of a life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Core {
+    policy: Policy,
+    phase: Phase,
+    attempt: Attempt,
+    /// What is wanted, kept apart from what is.
+    wanted: Wanted,
+    history: History,
+    /// The gateway that runs or is being classified.
+    boot: Option<Boot>,
+    random: u64,
+    /// The last time a write and fsync succeeded.
+    volume_proved: Option<Mono>,
+    /// A refusal for want of permission is answered once by mending owners before the next start.
+    mended: bool,
+    mend_next: bool,
+    /// A gateway process whose state folder could not be seen is about.
+    unknown_gateway: bool,
+    held_since: Option<Mono>,
+    /// Where the gateway looks for its config, once that is known.
+    config_path: PathBuf,
+    /// The locks being moved away, with the pid each named and the proof.
+    clearing: Vec<(PathBuf, Option<i32>, StaleWhy)>,
+    /// The signal that asked for a stop while a spawn was outstanding, and its sender.
+    asked_by: Option<(String, Option<i32>)>,
+    rounds: Rounds,
+    said: Said,
+}
+
+/// How often this look has gone back to an earlier step. Bounded, or a file or process that comes and goes
+/// would keep it looking without a pause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Rounds {
+    leftovers: u32,
+    seeds: u32,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    /// Not begun.
+    New,
+    /// A step of the preflight is outstanding.
+    Preflight { stage: Stage, deadline: Mono },
+    /// The gateway runs and is not ready.
+    Starting,
+    /// It was ready.
+    Running,
+    /// SIGTERM was sent.
+    Stopping {
+        cause: StopCause,
+        kill_at: Mono,
+        killed: bool,
+        signals: u32,
+        asked_at: Mono,
+    },
+    /// It ended; its last output and its remaining processes are outstanding.
+    Classifying {
+        status: ExitStatus,
+        ended: Mono,
+        evidence: Option<Evidence>,
+        tree: Option<TreeResult>,
+        scope: TreeScope,
+        deadline: Mono,
+    },
+    /// The next start comes later.
+    Backoff { until: Mono },
+    /// No start until something changes.
+    Held { retry_at: Mono },
+    /// Told to stop and no gateway left: ending what remains of the tree.
+    Closing { deadline: Mono },
+    /// Nothing follows.
+    Exited,
+}
+
+/// What was left of a tree of processes and has been ended, or could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct TreeResult {
+    ended: u32,
+    survivors: Vec<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Evidence {
+    oom_kills: Option<super::exit_class::OomCount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Wanted {
+    Gateway,
+    End(Ending),
+}
+
+/// What has been said already, so that it is not said again at each retry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Said {
+    held: Option<HoldWhy>,
+    volume: Vec<VolumeWarning>,
+    /// Pid and start tick of each leftover of the last look.
+    leftovers: Vec<(i32, u64)>,
+    /// Locks that stayed where they are at the last look.
+    locks_left: Vec<(PathBuf, LockVerdict)>,
+    locks_not_cleared: Vec<(PathBuf, String)>,
+    config: Vec<Finding>,
+    unconfigured: bool,
+}
+
+/// A stop that failed to end within its own grace: longer than any outstanding answer takes.
+const CLOSING_DEADLINE: Millis = Millis::from_secs(10);
+
+/// Several writes of one edit are one change.
+const DEBOUNCE: Millis = Millis(150);
+
+impl Core {
+    /// A machine that waits for [`Event::Begun`].
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            random: policy.seed | 1,
+            policy,
+            phase: Phase::New,
+            attempt: Attempt(0),
+            wanted: Wanted::Gateway,
+            history: History::default(),
+            boot: None,
+            volume_proved: None,
+            mended: false,
+            mend_next: false,
+            unknown_gateway: false,
+            held_since: None,
+            config_path: PathBuf::new(),
+            clearing: Vec::new(),
+            asked_by: None,
+            rounds: Rounds::default(),
+            said: Said::default(),
+        }
+    }
+
+    /// Takes in one fact and says what to do. An answer to a look that is over changes nothing.
+    pub fn step(&mut self, now: Mono, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Begun => {
+                if self.phase == Phase::New {
+                    self.begin_look(now, Stage::Volume, &mut out);
+                }
+            }
+            Event::DeadlinePassed => self.on_deadline(now, &mut out),
+            Event::SignalReceived {
+                signal: Request::Stop,
+                name,
+                sender,
+            } => {
+                self.on_stop(now, name, sender, &mut out);
+            }
+            Event::SignalReceived {
+                signal: Request::Look,
+                ..
+            } => self.on_look(now, &mut out),
+            Event::CauseChanged => self.on_cause_changed(now),
+            Event::Spawned { attempt, pid } => {
+                if self.awaits(attempt, Stage::Spawn) {
+                    self.on_spawned(now, pid, &mut out);
+                }
+            }
+            Event::SpawnFailed { attempt, error } => {
+                if self.awaits(attempt, Stage::Spawn) {
+                    self.hold_or_close(now, HoldWhy::CannotExecute(error), &mut out);
+                }
+            }
+            Event::LineSeen { attempt, marker } => self.on_line(now, attempt, marker, &mut out),
+            Event::ProbeFinished {
+                attempt,
+                target,
+                outcome,
+                progress,
+            } => {
+                if attempt == self.attempt {
+                    self.on_probe(now, target, &outcome, progress, &mut out);
+                }
+            }
+            Event::ListenersFound { attempt, listeners } => {
+                if attempt == self.attempt {
+                    self.on_listeners(&listeners, &mut out);
+                }
+            }
+            Event::ChildExited { attempt, status } => {
+                if attempt == self.attempt {
+                    self.on_exit(now, status, &mut out);
+                }
+            }
+            Event::EvidenceCollected { attempt, oom_kills } => {
+                if attempt == self.attempt
+                    && let Phase::Classifying { evidence, .. } = &mut self.phase
+                {
+                    *evidence = Some(Evidence { oom_kills });
+                    self.try_classify(now, &mut out);
+                }
+            }
+            Event::TreeEnded {
+                attempt,
+                ended,
+                survivors,
+            } => {
+                if attempt == self.attempt {
+                    self.on_tree_ended(now, ended, survivors, &mut out);
+                }
+            }
+            Event::ChannelsStarted { attempt, result } => {
+                if attempt == self.attempt {
+                    self.on_channels_started(now, result, &mut out);
+                }
+            }
+            answer @ (Event::VolumeChecked { .. }
+            | Event::LeftoversFound { .. }
+            | Event::ProcessesEnded { .. }
+            | Event::LocksFound { .. }
+            | Event::LocksCleared { .. }
+            | Event::ConfigRead { .. }
+            | Event::ConfigSeeded { .. }) => self.on_answer(now, answer, &mut out),
+        }
+        out
+    }
+
+    /// When the shell must come back with [`Event::DeadlinePassed`], whatever happens until then.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::New | Phase::Exited => None,
+            Phase::Preflight { deadline, .. }
+            | Phase::Classifying { deadline, .. }
+            | Phase::Closing { deadline } => Some(*deadline),
+            Phase::Starting | Phase::Running => self.boot_deadline(),
+            Phase::Stopping { kill_at, .. } => Some(*kill_at),
+            Phase::Backoff { until } => Some(*until),
+            Phase::Held { retry_at } => Some(*retry_at),
+        }
+    }
+
+    /// True when nothing more will come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Exited
+    }
+
+    /// True while a gateway that was ready runs and answers.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Running && !self.is_silent()
+    }
+
+    /// The phase in one word, for logs and status.
+    #[must_use]
+    pub const fn phase_word(&self) -> &'static str {
+        match self.phase {
+            Phase::New => "new",
+            Phase::Preflight { .. } => "preflight",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Classifying { .. } => "classifying",
+            Phase::Backoff { .. } => "backoff",
+            Phase::Held { .. } => "held",
+            Phase::Closing { .. } => "closing",
+            Phase::Exited => "exited",
+        }
+    }
+
+    fn on_deadline(&mut self, now: Mono, out: &mut Vec<Action>) {
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &mut self.phase {
+            Phase::New | Phase::Exited => {}
+            Phase::Preflight { stage, .. } => {
+                let stage = *stage;
+                self.volume_proved = None;
+                self.hold_or_close(now, HoldWhy::StageStuck(stage), out);
+            }
+            Phase::Starting | Phase::Running => self.on_boot_deadline(now, out),
+            Phase::Stopping {
+                kill_at, killed, ..
+            } => {
+                if !*killed {
+                    out.push(Action::Report(Report::Killing));
+                }
+                *killed = true;
+                // A process in uninterruptible sleep ends only when the kernel lets it; keep asking.
+                *kill_at = now.plus(CLOSING_DEADLINE);
+                out.push(Action::Kill);
+            }
+            Phase::Classifying { evidence, tree, .. } => {
+                evidence.get_or_insert(Evidence { oom_kills: None });
+                tree.get_or_insert_default();
+                self.try_classify(now, out);
+            }
+            // A volume that filled up or died may be why it crashes, and the gateway does not always say so.
+            Phase::Backoff { .. } => self.begin_look(now, Stage::Volume, out),
+            Phase::Held { .. } => self.begin_look(now, Stage::Volume, out),
+            Phase::Closing { .. } => self.end(out),
+        }
+    }
+
+    /// SIGHUP: a held or waiting start is tried now; a running gateway's config is only looked at.
+    fn on_look(&mut self, now: Mono, out: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Held { .. } | Phase::Backoff { .. } => self.begin_look(now, Stage::Volume, out),
+            Phase::Starting | Phase::Running => {
+                out.push(Action::ReadConfig {
+                    attempt: self.attempt,
+                });
+            }
+            Phase::New
+            | Phase::Preflight { .. }
+            | Phase::Stopping { .. }
+            | Phase::Classifying { .. }
+            | Phase::Closing { .. }
+            | Phase::Exited => {}
+        }
+    }
+
+    fn on_cause_changed(&mut self, now: Mono) {
+        if let Phase::Held { retry_at } = &mut self.phase {
+            *retry_at = (*retry_at).min(now.plus(DEBOUNCE));
+        }
+    }
+
+    /// A uniform number; xorshift64, whose state is part of the machine, so that a replay draws the same.
+    fn draw(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        u32::try_from(self.random >> 32).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

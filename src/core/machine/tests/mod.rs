@@ -1,0 +1,13 @@
+//! The machine in a simulated world. No clock, no threads: a life of hours takes milliseconds.
+
+mod facts;
+mod fake_host;
+mod hold_stories;
+mod invariants;
+mod phases;
+mod properties;
+mod sample_events;
+mod start_stories;
+mod stop_stories;
+mod telling;
+mod world;

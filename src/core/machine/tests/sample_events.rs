@@ -1,0 +1,277 @@
+//! Every kind of event, good and bad, for trying a phase.
+
+use super::facts::attempt_of;
+use super::world::{Config, FakeLock, FakeProcess, LockOwner, PORT, Process, Volume};
+use crate::core::event::{Attempt, Event, Instance, Request};
+use crate::core::exit_class::{ExitStatus, Marker, OomCount, Refusal};
+use crate::core::locks::LockKind;
+use crate::core::readiness::{HealthBody, Listener, ProbeOutcome, ProbeTarget, Progress};
+use crate::core::time::{Millis, Mono};
+
+/// One event, or a few that belong together, each this long after the one before.
+pub(super) struct SampleEvent {
+    pub(super) label: &'static str,
+    pub(super) events: Vec<(Millis, Event)>,
+}
+
+/// The answers carry this attempt.
+pub(super) fn sample_events(attempt: Attempt) -> Vec<SampleEvent> {
+    let mut all: Vec<SampleEvent> = vec![];
+    let single = asked(attempt)
+        .into_iter()
+        .chain(of_the_gateway(attempt))
+        .chain(unasked());
+    for event in single {
+        all.push(SampleEvent {
+            label: label(&event),
+            events: vec![(Millis(1), event)],
+        });
+    }
+    let silent = |delay| (delay, probe(attempt, ProbeOutcome::TimedOut));
+    all.push(SampleEvent {
+        label: "ProbeFinished (silence for the liveness timeout)",
+        events: vec![silent(Millis(1)), silent(Millis::from_secs(60))],
+    });
+    let an_hour_on = (Millis::from_secs(3_600), Event::DeadlinePassed);
+    all.push(SampleEvent {
+        label: "DeadlinePassed",
+        events: vec![an_hour_on.clone()],
+    });
+    let tripped = Event::LineSeen {
+        attempt,
+        marker: Marker::BreakerTripped,
+    };
+    let result = Err("EPIPE".to_owned());
+    let left_off = Event::ChannelsStarted { attempt, result };
+    all.push(SampleEvent {
+        label: "DeadlinePassed (channels could not be started)",
+        events: vec![
+            (Millis(1), tripped),
+            an_hour_on.clone(),
+            (Millis(1), left_off),
+            an_hour_on,
+        ],
+    });
+    let evidence = Event::EvidenceCollected {
+        attempt,
+        oom_kills: None,
+    };
+    for survivors in [vec![], vec![7_000]] {
+        let tree = Event::TreeEnded {
+            attempt,
+            ended: 0,
+            survivors,
+        };
+        all.push(SampleEvent {
+            label: "EvidenceCollected and TreeEnded",
+            events: vec![(Millis(1), tree), (Millis(1), evidence.clone())],
+        });
+    }
+    for sample in &all {
+        let of = |event| attempt_of(event).is_none_or(|it| it == attempt);
+        assert!(sample.events.iter().all(|(_, event)| of(event)));
+    }
+    all
+}
+
+/// Answers to the questions of the preflight.
+fn asked(attempt: Attempt) -> Vec<Event> {
+    let mut events = vec![];
+    for volume in [
+        Volume::Good,
+        Volume::ReadOnly,
+        Volume::Hung,
+        Volume::NoInstanceLock,
+        Volume::Theirs,
+    ] {
+        let (instance, facts) = volume.look();
+        assert!(volume != Volume::Good || instance == Instance::Ours);
+        events.push(Event::VolumeChecked {
+            attempt,
+            instance,
+            facts,
+            mended: None,
+        });
+    }
+    let process = |what| FakeProcess {
+        what,
+        from: 0,
+        until: u64::MAX,
+    };
+    for found in [
+        vec![],
+        vec![Process::Orphan],
+        vec![Process::LiveGateway, Process::Orphan],
+        vec![Process::Stranger],
+    ] {
+        events.push(Event::LeftoversFound {
+            attempt,
+            port: PORT,
+            port_busy: found.contains(&Process::Stranger),
+            processes: found.into_iter().map(|it| process(it).facts(0)).collect(),
+        });
+    }
+    for survivors in [vec![], vec![9_000]] {
+        events.push(Event::ProcessesEnded { attempt, survivors });
+    }
+    let lock = |owner| FakeLock {
+        kind: LockKind::Gateway,
+        owner,
+        is_removable: true,
+    };
+    for found in [
+        vec![],
+        vec![LockOwner::Dead],
+        vec![LockOwner::Dead, LockOwner::AliveUntil(u64::MAX)],
+        vec![LockOwner::Special],
+    ] {
+        let locks = found.into_iter().map(|it| lock(it).facts(0, Mono(0)));
+        events.push(Event::LocksFound {
+            attempt,
+            locks: locks.collect(),
+        });
+    }
+    for failed in [vec![], vec![("/data/a.lock".into(), "EPERM".to_owned())]] {
+        events.push(Event::LocksCleared { attempt, failed });
+    }
+    for config in [Config::Good, Config::Missing, Config::Broken] {
+        events.push(Event::ConfigRead {
+            attempt,
+            facts: config.facts(),
+        });
+    }
+    for result in [Ok("a first config".to_owned()), Err("ENOSPC".to_owned())] {
+        events.push(Event::ConfigSeeded { attempt, result });
+    }
+    events.push(Event::Spawned { attempt, pid: 100 });
+    let error = "ENOENT".to_owned();
+    events.push(Event::SpawnFailed { attempt, error });
+    events
+}
+
+/// What a gateway and its death give rise to.
+fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
+    let mut events = vec![];
+    for marker in [
+        Marker::Ready,
+        Marker::Listening,
+        Marker::HeapOom,
+        Marker::BreakerTripped,
+        Marker::BreakerRecovered,
+        Marker::Refusal(Refusal::PermissionDenied),
+    ] {
+        events.push(Event::LineSeen { attempt, marker });
+    }
+    let ready = HealthBody {
+        ok: Some(true),
+        ready: Some(true),
+        ..HealthBody::default()
+    };
+    for outcome in [
+        ProbeOutcome::Refused,
+        ProbeOutcome::TimedOut,
+        ProbeOutcome::Answered {
+            status: 200,
+            body: None,
+        },
+        ProbeOutcome::Answered {
+            status: 200,
+            body: Some(ready),
+        },
+    ] {
+        events.push(probe(attempt, outcome));
+    }
+    events.push(Event::ListenersFound {
+        attempt,
+        listeners: vec![Listener {
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: PORT,
+        }],
+    });
+    for status in [
+        ExitStatus::Code(0),
+        ExitStatus::Code(78),
+        ExitStatus::Signal(9),
+    ] {
+        events.push(Event::ChildExited { attempt, status });
+    }
+    let counted = OomCount {
+        source: "/sys/fs/cgroup/memory.events".into(),
+        kills: 1,
+        is_ours: true,
+    };
+    for oom_kills in [None, Some(counted)] {
+        events.push(Event::EvidenceCollected { attempt, oom_kills });
+    }
+    for survivors in [vec![], vec![7_000]] {
+        events.push(Event::TreeEnded {
+            attempt,
+            ended: 2,
+            survivors,
+        });
+    }
+    for result in [Ok(vec!["telegram".to_owned()]), Err("EPIPE".to_owned())] {
+        events.push(Event::ChannelsStarted { attempt, result });
+    }
+    events
+}
+
+fn unasked() -> Vec<Event> {
+    let signal = |signal, name: &str| Event::SignalReceived {
+        signal,
+        name: name.into(),
+        sender: Some(1),
+    };
+    vec![
+        Event::Begun,
+        Event::DeadlinePassed,
+        signal(Request::Stop, "SIGTERM"),
+        signal(Request::Look, "SIGHUP"),
+        Event::CauseChanged,
+    ]
+}
+
+fn probe(attempt: Attempt, outcome: ProbeOutcome) -> Event {
+    Event::ProbeFinished {
+        attempt,
+        target: ProbeTarget::Startupz,
+        outcome,
+        progress: Progress {
+            output_bytes: 10,
+            cpu_ms: 10,
+        },
+    }
+}
+
+/// The event's name; exhaustive, so that a new one is remembered here.
+const fn label(event: &Event) -> &'static str {
+    match event {
+        Event::Begun => "Begun",
+        Event::DeadlinePassed => "DeadlinePassed",
+        Event::SignalReceived {
+            signal: Request::Stop,
+            ..
+        } => "SignalReceived (stop)",
+        Event::SignalReceived {
+            signal: Request::Look,
+            ..
+        } => "SignalReceived (look)",
+        Event::VolumeChecked { .. } => "VolumeChecked",
+        Event::LeftoversFound { .. } => "LeftoversFound",
+        Event::ProcessesEnded { .. } => "ProcessesEnded",
+        Event::LocksFound { .. } => "LocksFound",
+        Event::LocksCleared { .. } => "LocksCleared",
+        Event::ConfigRead { .. } => "ConfigRead",
+        Event::ConfigSeeded { .. } => "ConfigSeeded",
+        Event::Spawned { .. } => "Spawned",
+        Event::SpawnFailed { .. } => "SpawnFailed",
+        Event::LineSeen { .. } => "LineSeen",
+        Event::ProbeFinished { .. } => "ProbeFinished",
+        Event::ListenersFound { .. } => "ListenersFound",
+        Event::ChildExited { .. } => "ChildExited",
+        Event::EvidenceCollected { .. } => "EvidenceCollected",
+        Event::TreeEnded { .. } => "TreeEnded",
+        Event::ChannelsStarted { .. } => "ChannelsStarted",
+        Event::CauseChanged => "CauseChanged",
+    }
+}

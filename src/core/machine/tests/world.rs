@@ -1,0 +1,338 @@
+//! What a simulated world contains: a volume, a config, locks, processes and the lives its gateways will lead.
+//! Times are milliseconds since the start of the story. It never decides anything.
+
+use crate::core::config::{ConfigFacts, ConfigState};
+use crate::core::event::Instance;
+use crate::core::exit_class::{ExitStatus, Marker};
+use crate::core::leftovers::{ProcessFacts, SameFolder};
+use crate::core::locks::{Claim, KernelLock, LockContent, LockFacts, LockKind, OwnerFacts, Seen};
+use crate::core::time::{Millis, Mono};
+use crate::core::volume::{VolumeFacts, WriteProbe};
+
+pub(super) const PORT: u16 = 3000;
+
+/// Everything a story is told with.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) volume: Timeline<Volume>,
+    pub(super) config: Timeline<Config>,
+    pub(super) seeding: Seeding,
+    pub(super) locks: Vec<FakeLock>,
+    pub(super) processes: Vec<FakeProcess>,
+    /// One for each spawn; further ones are [`Life::HEALTHY`].
+    pub(super) lives: Vec<Life>,
+    /// One for each question, over and over.
+    pub(super) answers: Vec<Answer>,
+    /// From then on every question is answered at once.
+    pub(super) answers_heal_at: u64,
+    /// How late the shell comes back at a deadline.
+    pub(super) wake_late: u64,
+    /// From `Spawn` to its answer.
+    pub(super) spawn_takes: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            volume: Timeline::of(Volume::Good),
+            config: Timeline::of(Config::Good),
+            seeding: Seeding::Works,
+            locks: vec![],
+            processes: vec![],
+            lives: vec![],
+            answers: vec![Answer::After(2)],
+            answers_heal_at: 0,
+            wake_late: 1,
+            spawn_takes: 0,
+        }
+    }
+}
+
+/// What holds from when on; the first entry holds from the beginning.
+#[derive(Debug, Clone)]
+pub(super) struct Timeline<T>(pub(super) Vec<(u64, T)>);
+
+impl<T: Clone> Timeline<T> {
+    pub(super) fn of(state: T) -> Self {
+        Self(vec![(0, state)])
+    }
+
+    pub(super) fn then(mut self, at: u64, state: T) -> Self {
+        self.0.push((at, state));
+        self
+    }
+
+    pub(super) fn at(&self, now: Mono) -> T {
+        let (_, state) = self
+            .0
+            .iter()
+            .rfind(|(from, _)| *from <= now.0)
+            .unwrap_or(&self.0[0]);
+        state.clone()
+    }
+
+    pub(super) fn changes(&self) -> impl Iterator<Item = Mono> {
+        self.0.iter().skip(1).map(|(at, _)| Mono(*at))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Volume {
+    Good,
+    ReadOnly,
+    Hung,
+    NoInstanceLock,
+    /// Another clawkeeper keeps it.
+    Theirs,
+}
+
+impl Volume {
+    pub(super) fn look(self) -> (Instance, VolumeFacts) {
+        let failed = |errno| WriteProbe::Failed {
+            operation: "open".into(),
+            errno,
+        };
+        let write = match self {
+            Self::Good | Self::NoInstanceLock | Self::Theirs => {
+                WriteProbe::Written { took: Millis(1) }
+            }
+            Self::ReadOnly => failed(30),
+            Self::Hung => WriteProbe::TimedOut {
+                after: Millis(5_000),
+            },
+        };
+        let instance = match self {
+            Self::Good => Instance::Ours,
+            Self::ReadOnly | Self::Hung | Self::NoInstanceLock => Instance::Unavailable {
+                error: "EROFS".into(),
+            },
+            Self::Theirs => Instance::Theirs {
+                holder: "pid 1".into(),
+            },
+        };
+        let facts = VolumeFacts {
+            mount: None,
+            root_is_ephemeral: true,
+            write,
+            space: None,
+            owner: None,
+        };
+        (instance, facts)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Config {
+    Good,
+    Missing,
+    Broken,
+}
+
+impl Config {
+    pub(super) fn facts(self) -> ConfigFacts {
+        let state = match self {
+            Self::Good => ConfigState::Parsed { findings: vec![] },
+            Self::Missing => ConfigState::Missing,
+            Self::Broken => ConfigState::Broken {
+                error: "3:1: expected a key".into(),
+            },
+        };
+        ConfigFacts {
+            path: "/data/openclaw.json".into(),
+            state,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seeding {
+    Works,
+    Fails,
+    /// It says it wrote a file, and there is none.
+    Vanishes,
+}
+
+/// A lock on the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FakeLock {
+    pub(super) kind: LockKind,
+    pub(super) owner: LockOwner,
+    /// False when nobody can move it away.
+    pub(super) is_removable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockOwner {
+    Dead,
+    /// A gateway that ends at this time.
+    AliveUntil(u64),
+    /// Names nobody and was written at this time.
+    Nobody {
+        written: u64,
+    },
+    /// A pipe.
+    Special,
+    /// It was moved away.
+    Gone,
+}
+
+impl FakeLock {
+    pub(super) fn facts(self, index: usize, now: Mono) -> LockFacts {
+        let named = |alive: bool| OwnerFacts {
+            alive,
+            start_ticks: alive.then_some(77),
+            started: None,
+            is_gateway: alive,
+            is_us: false,
+            name: "node".into(),
+        };
+        let claim = LockContent::Claim(Claim {
+            pid: 4_000,
+            start_ticks: Some(77),
+            created: None,
+        });
+        let (content, owner, written) = match self.owner {
+            LockOwner::Dead => (claim, Some(named(false)), 0),
+            LockOwner::AliveUntil(until) => (claim, Some(named(now.0 < until)), 0),
+            LockOwner::Nobody { written } => (LockContent::Empty, None, written),
+            LockOwner::Special | LockOwner::Gone => (LockContent::Special, None, 0),
+        };
+        LockFacts {
+            path: format!("/data/gateway.{index}.lock").into(),
+            seen: Seen {
+                device: 1,
+                inode: index as u64,
+                mtime_ns: 0,
+                size: 0,
+            },
+            kind: self.kind,
+            content,
+            owner,
+            age: now.0.checked_sub(written).map(Millis),
+            before_this_boot: false,
+            kernel_lock: KernelLock::Absent,
+        }
+    }
+}
+
+/// A process that is not clawkeeper's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FakeProcess {
+    pub(super) what: Process,
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Process {
+    /// A leftover that ends when told to.
+    Orphan,
+    /// A leftover that nothing ends.
+    Unkillable,
+    /// A leftover that somebody starts again as often as it is ended.
+    Undying,
+    /// A gateway that somebody runs on purpose.
+    LiveGateway,
+    /// It has the port, and no right to it.
+    Stranger,
+}
+
+impl FakeProcess {
+    pub(super) fn is_about(self, now: Mono) -> bool {
+        (self.from..self.until).contains(&now.0)
+    }
+
+    pub(super) fn facts(self, index: usize) -> ProcessFacts {
+        let is_leftover = matches!(
+            self.what,
+            Process::Orphan | Process::Unkillable | Process::Undying
+        );
+        let is_gateway = self.what != Process::Stranger;
+        ProcessFacts {
+            pid: 9_000 + i32::try_from(index).unwrap_or(0),
+            ppid: 1,
+            parent_name: "bash".into(),
+            start_ticks: 5,
+            name: "node".into(),
+            is_gateway,
+            state_folder: if is_gateway {
+                SameFolder::Yes
+            } else {
+                SameFolder::No
+            },
+            is_marked: false,
+            is_recorded_child: false,
+            is_orphan: is_leftover,
+            holds_port: !is_gateway,
+        }
+    }
+}
+
+/// What one gateway does. Times count from its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) executes: bool,
+    pub(super) ready_after: Option<u64>,
+    /// It writes output until then.
+    pub(super) works_until: u64,
+    pub(super) ends: Option<(u64, ExitStatus)>,
+    pub(super) says: Vec<(u64, Marker)>,
+    /// Answers nothing, and heeds no SIGTERM, from the one to the other.
+    pub(super) deaf: Option<(u64, u64)>,
+    pub(super) on_term: OnTerm,
+    /// How long SIGKILL takes; `None` for ever, as in an uninterruptible sleep.
+    pub(super) dies_of_kill_in: Option<u64>,
+    pub(super) helpers: u32,
+    pub(super) helpers_survive: bool,
+    pub(super) answers_to: Newest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnTerm {
+    /// Ends with 0 after this long.
+    Drains(u64),
+    Ignores,
+}
+
+/// The newest path a version knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newest {
+    Startupz,
+    Readyz,
+    Healthz,
+}
+
+impl Life {
+    pub(super) const HEALTHY: Self = Self {
+        executes: true,
+        ready_after: Some(3_000),
+        works_until: 3_000,
+        ends: None,
+        says: vec![],
+        deaf: None,
+        on_term: OnTerm::Drains(50),
+        dies_of_kill_in: Some(1),
+        helpers: 0,
+        helpers_survive: false,
+        answers_to: Newest::Startupz,
+    };
+
+    pub(super) fn ending(after: u64, status: ExitStatus) -> Self {
+        Self {
+            ends: Some((after, status)),
+            ..Self::HEALTHY
+        }
+    }
+
+    pub(super) fn is_deaf(&self, age: u64) -> bool {
+        self.deaf
+            .is_some_and(|(from, to)| (from..to).contains(&age))
+    }
+}
+
+/// When a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    After(u64),
+    Never,
+}

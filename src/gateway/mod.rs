@@ -1,0 +1,25 @@
+//! What clawkeeper knows of OpenClaw, by version: its files, locks, log lines, environment and config.
+//!
+//! Everything here is a pure function of its arguments.
+//! Nothing here reads a clock, a file, an environment variable or a process.
+//! A fact is stated with the release it was measured on; "(source)" marks one that was read in the
+//! shipped package and not run.
+
+pub mod command;
+pub mod config;
+pub mod environment;
+pub mod launch;
+pub mod lock_payload;
+pub mod lock_places;
+pub mod markers;
+pub mod paths;
+pub mod version;
+
+pub use command::{Command, GatewayCommand, assume, default_command, recognise};
+pub use environment::{Env, child_environment};
+pub use launch::{Bind, Launch, Source, effective_bind, effective_port};
+pub use lock_payload::{LockPayload, LockPayloadError};
+pub use lock_places::{LockPlace, lock_places};
+pub use markers::{recognise_line, recognise_tail};
+pub use paths::{PathFacts, config_path, state_dir};
+pub use version::{Version, VersionError};

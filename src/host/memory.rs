@@ -1,0 +1,242 @@
+//! The memory limit and the kernel's counters of out-of-memory kills. Reads only.
+//!
+//! cgroup v2, cgroup v1, and no cgroup at all (a Fly machine) are all normal.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module reads /proc and /sys"
+)]
+
+use crate::core::exit_class::OomCount;
+use std::path::{Path, PathBuf};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// A memory limit and who sets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// In bytes.
+    pub bytes: u64,
+    /// `machine`, `cgroup v1` or `cgroup v2`.
+    pub source: &'static str,
+}
+
+/// cgroup v1 writes "no limit" as a number near 2^63.
+const V1_UNLIMITED: u64 = 1 << 60;
+
+/// The smallest of machine, cgroup v1 and cgroup v2.
+#[must_use]
+pub fn limit(root: &Path) -> MemoryLimit {
+    // One system call, where the sysinfo crate reads files of /proc that take the kernel longer than all of our start.
+    let machine = nix::sys::sysinfo::sysinfo().map_or(0, |it| it.ram_total());
+    let groups = Groups::of_ourselves(root);
+    let read = |path: PathBuf| {
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let v1 = groups
+        .v1
+        .as_ref()
+        .and_then(|group| read(group.join("memory.limit_in_bytes")));
+    let v2 = groups
+        .v2
+        .as_ref()
+        .and_then(|group| read(group.join("memory.max")));
+    let limits = [
+        Some((machine, "machine")).filter(|(bytes, _)| *bytes > 0),
+        v1.filter(|bytes| *bytes < V1_UNLIMITED)
+            .map(|bytes| (bytes, "cgroup v1")),
+        v2.map(|bytes| (bytes, "cgroup v2")),
+    ];
+    let (bytes, source) = limits
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or((machine, "machine"));
+    MemoryLimit { bytes, source }
+}
+
+/// Memory that could be had without swapping, by the machine's own count.
+#[must_use]
+pub fn available() -> u64 {
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(memory).map_or(0, |it| it.available_memory())
+}
+
+/// The cgroups this process is in, as folders; a container sees its own as the root of the tree.
+#[derive(Debug, Clone, Default)]
+struct Groups {
+    v1: Option<PathBuf>,
+    v2: Option<PathBuf>,
+}
+
+impl Groups {
+    fn of_ourselves(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+        let mut groups = Self::default();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(path)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            let path = path.trim_start_matches('/');
+            if controllers.is_empty() {
+                groups.v2 = folder_with(
+                    "memory.events",
+                    root,
+                    &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
+                    path,
+                );
+            } else if controllers.split(',').any(|name| name == "memory") {
+                groups.v1 =
+                    folder_with("memory.oom_control", root, &["sys/fs/cgroup/memory"], path);
+            }
+        }
+        groups
+    }
+}
+
+fn folder_with(file: &str, root: &Path, mounts: &[&str], path: &str) -> Option<PathBuf> {
+    let mounts = mounts.iter().map(|mount| root.join(mount));
+    mounts
+        .flat_map(|mount| [mount.join(path), mount])
+        .find(|folder| folder.join(file).exists())
+}
+
+/// The counters of kills as they stood at the start of an attempt.
+#[derive(Debug, Clone)]
+pub struct OomBaseline {
+    counters: Vec<Counter>,
+}
+
+#[derive(Debug, Clone)]
+struct Counter {
+    path: PathBuf,
+    kills: u64,
+    is_ours: bool,
+}
+
+impl OomBaseline {
+    /// Reads the counters of our cgroups or, where there is none, the machine's.
+    ///
+    /// A cgroup's counter covers kills for want of memory on the whole machine too.
+    /// `machine_is_ours` is false in a container, where `/proc/vmstat` counts the whole host.
+    #[must_use]
+    pub fn take(root: &Path, machine_is_ours: bool) -> Self {
+        let groups = Groups::of_ourselves(root);
+        let counter = |path: PathBuf, is_ours| {
+            Some(Counter {
+                kills: kills(&path)?,
+                path,
+                is_ours,
+            })
+        };
+        let v2 = groups
+            .v2
+            .and_then(|group| counter(group.join("memory.events"), true));
+        let v1 = groups
+            .v1
+            .and_then(|group| counter(group.join("memory.oom_control"), true));
+        let mut counters: Vec<_> = v2.into_iter().chain(v1).collect();
+        if counters.is_empty() {
+            counters.extend(counter(root.join("proc/vmstat"), machine_is_ours));
+        }
+        Self { counters }
+    }
+
+    /// The first counter that rose, ours before the host's.
+    #[must_use]
+    pub fn risen(&self) -> Option<OomCount> {
+        self.counters.iter().find_map(|counter| {
+            let kills = kills(&counter.path)?
+                .checked_sub(counter.kills)
+                .filter(|kills| *kills > 0)?;
+            Some(OomCount {
+                source: counter.path.display().to_string(),
+                kills,
+                is_ours: counter.is_ours,
+            })
+        })
+    }
+}
+
+/// All three files have a line `oom_kill N`.
+fn kills(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        dir
+    }
+
+    #[test]
+    fn the_smallest_limit_wins_and_says_who_it_is() {
+        let v2 = tree(&[
+            ("proc/self/cgroup", "0::/app\n"),
+            ("sys/fs/cgroup/app/memory.events", "oom_kill 0\n"),
+            ("sys/fs/cgroup/app/memory.max", "268435456\n"),
+        ]);
+        assert_eq!(
+            limit(v2.path()),
+            MemoryLimit {
+                bytes: 256 << 20,
+                source: "cgroup v2"
+            }
+        );
+        let v1 = tree(&[
+            ("proc/self/cgroup", "4:memory:/docker/abc\n0::/\n"),
+            (
+                "sys/fs/cgroup/memory/memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+            ),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n"),
+        ]);
+        assert_eq!(
+            limit(v1.path()),
+            MemoryLimit {
+                bytes: 512 << 20,
+                source: "cgroup v1"
+            }
+        );
+        let none = tree(&[("proc/self/cgroup", "0::/\n")]);
+        assert_eq!(limit(none.path()).source, "machine");
+    }
+
+    #[test]
+    fn a_rise_is_seen_in_a_cgroup_or_else_in_the_machine() {
+        let machine = ("proc/vmstat", "nr_free_pages 1\noom_kill 7\n");
+        let group = (
+            "sys/fs/cgroup/memory.events",
+            "low 0\noom 3\noom_kill 2\noom_group_kill 0\n",
+        );
+        let dir = tree(&[("proc/self/cgroup", "0::/\n"), group, machine]);
+        let baseline = OomBaseline::take(dir.path(), false);
+        std::fs::write(dir.path().join(machine.0), "oom_kill 9\n").expect("written");
+        assert_eq!(baseline.risen(), None, "the host's kills are not ours");
+        std::fs::write(dir.path().join(group.0), "oom_kill 3\n").expect("written");
+        let ours = baseline.risen().expect("ours rose");
+        assert!(ours.is_ours && ours.kills == 1 && ours.source.ends_with("memory.events"));
+        let dir = tree(&[("proc/self/cgroup", "0::/\n"), machine]);
+        let baseline = OomBaseline::take(dir.path(), false);
+        std::fs::write(dir.path().join(machine.0), "oom_kill 9\n").expect("written");
+        assert!(!baseline.risen().expect("the host's rose").is_ours);
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything that touches the operating system. Decides nothing: `core` does.
+
+pub mod clock;
+pub mod config_file;
+pub mod early;
+pub mod folder;
+pub mod init;
+pub mod journal;
+pub mod launch;
+pub mod leftovers;
+pub mod lock_files;
+pub mod log;
+pub mod memory;
+pub mod probe;
+pub mod proc;
+pub mod reap;
+pub mod relay;
+pub mod signals;
+pub mod spawn;
+pub mod state;
+pub mod supervisor;
+pub mod volume;
+pub mod watch;

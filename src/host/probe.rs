@@ -1,0 +1,136 @@
+//! Asks the gateway over HTTP, from loopback, without proxy headers, one connection a question.
+
+use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget};
+use crate::core::time::Millis;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::TcpStream;
+
+/// A health answer is a few hundred bytes; a Control UI page is more, and not read to its end.
+const BODY_MAX_BYTES: usize = 16 * 1024;
+
+/// Asks once. Never fails: not answering is an answer.
+pub async fn ask(address: IpAddr, port: u16, target: ProbeTarget, timeout: Millis) -> ProbeOutcome {
+    let question = ask_without_limit(SocketAddr::new(address, port), target);
+    tokio::time::timeout(timeout.to_duration(), question)
+        .await
+        .unwrap_or(ProbeOutcome::TimedOut)
+}
+
+/// A peer that takes the connection and then answers something that is not HTTP, as a TLS server does, is alive.
+const NOT_HTTP: ProbeOutcome = ProbeOutcome::Answered {
+    status: 0,
+    body: None,
+};
+
+async fn ask_without_limit(address: SocketAddr, target: ProbeTarget) -> ProbeOutcome {
+    let Ok(stream) = TcpStream::connect(address).await else {
+        return ProbeOutcome::Refused;
+    };
+    let Ok((mut sender, connection)) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await
+    else {
+        return NOT_HTTP;
+    };
+    let request = hyper::Request::get(target.path())
+        .header(hyper::header::HOST, address.to_string())
+        .header(hyper::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .expect("a constant request is well-formed");
+    // The connection is driven beside the request and ends with it.
+    let connection = tokio::spawn(connection);
+    let outcome = match sender.send_request(request).await {
+        Ok(response) => {
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), BODY_MAX_BYTES)
+                .collect()
+                .await;
+            let body = body.ok().and_then(|body| parse(&body.to_bytes()));
+            ProbeOutcome::Answered { status, body }
+        }
+        Err(_) => NOT_HTTP,
+    };
+    connection.abort();
+    outcome
+}
+
+/// Only a JSON object counts: older versions answer any path with a page.
+fn parse(body: &[u8]) -> Option<HealthBody> {
+    serde_json::from_slice(body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    /// Serves one connection with the given bytes, then closes it.
+    fn answer_once(answer: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 512];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer);
+        });
+        port
+    }
+
+    fn ask_blocking(port: u16, timeout: Millis) -> ProbeOutcome {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(ask(
+            [127, 0, 0, 1].into(),
+            port,
+            ProbeTarget::Startupz,
+            timeout,
+        ))
+    }
+
+    #[test]
+    fn json_is_read_and_a_page_is_an_answer_without_a_body() {
+        let json = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 53\r\n\r\n{\"ok\":false,\"pendingReason\":\"startup-sidecars\",\"x\":1}";
+        let ProbeOutcome::Answered {
+            status: 503,
+            body: Some(body),
+        } = ask_blocking(answer_once(json), Millis(2000))
+        else {
+            panic!("it answered with JSON")
+        };
+        assert_eq!(
+            (body.ok, body.pending_reason.as_deref()),
+            (Some(false), Some("startup-sidecars"))
+        );
+        let page = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
+        assert_eq!(
+            ask_blocking(answer_once(page), Millis(2000)),
+            ProbeOutcome::Answered {
+                status: 200,
+                body: None
+            }
+        );
+    }
+
+    #[test]
+    fn a_peer_that_speaks_something_else_is_alive() {
+        assert_eq!(
+            ask_blocking(answer_once(b"\x15\x03\x01\x00\x02\x02\x46"), Millis(2000)),
+            NOT_HTTP
+        );
+    }
+
+    #[test]
+    fn nobody_there_is_refused_and_a_silent_listener_times_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        assert_eq!(ask_blocking(port, Millis(50)), ProbeOutcome::TimedOut);
+        drop(listener);
+        assert_eq!(ask_blocking(port, Millis(2000)), ProbeOutcome::Refused);
+    }
+}

@@ -1,0 +1,344 @@
+//! Does what the core decided. Each action is answered by the event its doc names.
+
+use super::super::config_file;
+use super::super::folder::Folder;
+use super::super::leftovers;
+use super::super::lock_files;
+use super::super::log;
+use super::super::memory::OomBaseline;
+use super::super::probe;
+use super::super::proc::Proc;
+use super::super::reap::{self, Leftovers};
+use super::super::relay::Drain;
+use super::super::state::{self, ChildRecord};
+use super::super::volume;
+use super::super::watch::CauseWatch;
+use super::child::Child;
+use super::{Supervisor, Tree, emergency};
+use crate::core::action::{Action, TreeScope};
+use crate::core::event::{Attempt, Event, Instance};
+use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
+use crate::core::time::Millis;
+use crate::render;
+use crate::settings::MARK;
+use nix::unistd::Pid;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the last lines of a dead gateway are waited for; the relay thread needs less than a millisecond.
+const EVIDENCE: Duration = Duration::from_millis(250);
+/// A probe's own timeout comes first.
+const PROBE_SLACK: Duration = Duration::from_secs(1);
+/// From SIGTERM to SIGKILL for what a gateway left behind.
+const TREE_GRACE: Duration = Duration::from_secs(2);
+
+impl Supervisor {
+    pub(super) fn act(&mut self, action: Action) {
+        tracing::debug!("action {action:?}");
+        match action {
+            Action::CheckVolume { attempt, mend_all } => self.check_volume(attempt, mend_all),
+            Action::FindLeftovers { attempt } => self.find_leftovers(attempt),
+            Action::EndProcesses { attempt, targets } => {
+                let proc = self.proc.clone();
+                self.job(move || Event::ProcessesEnded {
+                    attempt,
+                    survivors: leftovers::end(&proc, &targets),
+                });
+            }
+            Action::FindLocks { attempt } => {
+                let (launch, proc) = (Arc::clone(&self.launch), self.proc.clone());
+                self.job(move || Event::LocksFound {
+                    attempt,
+                    locks: lock_files::find(&launch, &proc),
+                });
+            }
+            Action::ClearLocks { attempt, locks } => {
+                let launch = Arc::clone(&self.launch);
+                self.job(move || {
+                    let failed = lock_files::clear(&launch.state_dir, &locks);
+                    Event::LocksCleared { attempt, failed }
+                });
+            }
+            Action::ReadConfig { attempt } => {
+                let (launch, port) = (Arc::clone(&self.launch), self.settings.internal_port);
+                self.job(move || Event::ConfigRead {
+                    attempt,
+                    facts: config_file::read(&launch, port).0,
+                });
+            }
+            Action::SeedConfig { attempt } => {
+                let (launch, settings) = (Arc::clone(&self.launch), Arc::clone(&self.settings));
+                self.job(move || {
+                    let result = config_file::write_seed(&launch, &settings.config_seed);
+                    Event::ConfigSeeded { attempt, result }
+                });
+            }
+            Action::Spawn { attempt } => self.spawn(attempt),
+            Action::Terminate => self.child.into_iter().for_each(Child::terminate),
+            Action::Kill => self.child.into_iter().for_each(Child::kill),
+            Action::CollectEvidence {
+                attempt,
+                was_killed,
+            } => self.collect_evidence(attempt, was_killed),
+            Action::EndTree { attempt, scope } => self.end_tree(attempt, scope),
+            Action::Probe {
+                attempt,
+                target,
+                timeout,
+            } => self.probe(attempt, target, timeout),
+            Action::FindListeners { attempt } => self.find_listeners(attempt),
+            Action::StartChannels { attempt } => self.start_channels(attempt),
+            Action::Watch => self.watch_causes(),
+            Action::Unwatch => self.watch = None,
+            Action::Report(report) => log::emit(&render::report(&report)),
+            Action::Exit(ending) => self.ending = Some(ending),
+        }
+    }
+
+    /// Runs what may hang with the disk on a thread of its own.
+    fn job(&self, work: impl FnOnce() -> Event + Send + 'static) {
+        let sender = self.sender.clone();
+        tokio::task::spawn_blocking(move || {
+            // The loop is gone only when clawkeeper is ending.
+            let _ = sender.blocking_send(work());
+        });
+    }
+
+    fn check_volume(&self, attempt: Attempt, mend_all: bool) {
+        let hung = move || Event::VolumeChecked {
+            attempt,
+            instance: Instance::Unavailable {
+                error: "the disk gives no answer".to_owned(),
+            },
+            facts: volume::hung(),
+            mended: None,
+        };
+        let sender = self.sender.clone();
+        if self.volume_is_busy.swap(true, Ordering::AcqRel) {
+            tokio::spawn(async move {
+                let _ = sender.send(hung()).await;
+            });
+            return;
+        }
+        let (launch, instance) = (Arc::clone(&self.launch), Arc::clone(&self.instance));
+        let is_busy = Arc::clone(&self.volume_is_busy);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut lock = instance.lock().unwrap_or_else(PoisonError::into_inner);
+            let (instance, facts, mended) = volume::check(&launch, &mut lock, mend_all);
+            is_busy.store(false, Ordering::Release);
+            Event::VolumeChecked {
+                attempt,
+                instance,
+                facts,
+                mended,
+            }
+        });
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(volume::DEADLINE.to_duration(), work).await;
+            let event = answer.ok().and_then(Result::ok).unwrap_or_else(hung);
+            let _ = sender.send(event).await;
+        });
+    }
+
+    fn find_leftovers(&self, attempt: Attempt) {
+        let (launch, proc) = (Arc::clone(&self.launch), self.proc.clone());
+        self.job(move || {
+            let config = config_file::read_for_address(&launch);
+            let port = launch.port(config.as_ref().map(|parsed| &parsed.value));
+            let private = Folder::open(&launch.state_dir)
+                .and_then(|state| state::open_private(&state))
+                .ok();
+            if let Some(private) = &private {
+                state::write_holder(private);
+            }
+            let record = private.as_ref().and_then(state::read_child);
+            let (processes, port_busy) = leftovers::find(&launch, &proc, port, record.as_ref());
+            Event::LeftoversFound {
+                attempt,
+                processes,
+                port,
+                port_busy,
+            }
+        });
+    }
+
+    fn spawn(&mut self, attempt: Attempt) {
+        self.oom = Some(OomBaseline::take(
+            Path::new("/"),
+            !self.launch.in_container || self.launch.is_on_fly(),
+        ));
+        let started = self
+            .relay
+            .attach(attempt.0)
+            .map_err(|error| config_file::chain(&error))
+            .and_then(|output| {
+                Child::start(&self.launch, attempt, output)
+                    .map_err(|error| config_file::chain(&error))
+            });
+        let event = match started {
+            Ok(child) => {
+                emergency::remember_child(child.pid);
+                self.child = Some(child);
+                self.record_child(child);
+                Event::Spawned {
+                    attempt,
+                    pid: child.pid.as_raw(),
+                }
+            }
+            Err(error) => Event::SpawnFailed { attempt, error },
+        };
+        self.queue.push_back(event);
+    }
+
+    /// Notes the child for the next clawkeeper, should this one be killed and the child not.
+    fn record_child(&self, child: Child) {
+        let (launch, proc) = (Arc::clone(&self.launch), self.proc.clone());
+        tokio::task::spawn_blocking(move || {
+            let pid = child.pid.as_raw();
+            let (Some(stat), Some(boot_id)) = (proc.stat(pid), proc.boot_id()) else {
+                return;
+            };
+            let record = ChildRecord {
+                pid,
+                start_ticks: stat.start_ticks,
+                boot_id,
+            };
+            let private =
+                Folder::open(&launch.state_dir).and_then(|state| state::open_private(&state));
+            if let Err(error) = private.and_then(|private| state::write_child(&private, &record)) {
+                tracing::debug!("child not recorded: {error}");
+            }
+        });
+    }
+
+    fn collect_evidence(&mut self, attempt: Attempt, was_killed: bool) {
+        let _ = self.relay.drained(attempt.0, Drain::Seen, EVIDENCE);
+        // What the last lines gave away must reach the core before the evidence does.
+        while let Ok(event) = self.receiver.try_recv() {
+            self.queue.push_back(event);
+        }
+        let oom_kills = self
+            .oom
+            .take()
+            .filter(|_| was_killed)
+            .and_then(|baseline| baseline.risen());
+        self.queue
+            .push_back(Event::EvidenceCollected { attempt, oom_kills });
+    }
+
+    fn end_tree(&mut self, attempt: Attempt, scope: TreeScope) {
+        let spare: Option<reap::Spare> = match scope {
+            TreeScope::Everything => None,
+            TreeScope::Gateway => {
+                let (proc, launch) = (self.proc.clone(), Arc::clone(&self.launch));
+                Some(Box::new(move |pid: Pid| {
+                    !is_of_gateway(&proc, pid, &launch.account)
+                }))
+            }
+        };
+        let now = Instant::now();
+        self.tree = Some(Tree {
+            attempt,
+            leftovers: Leftovers::new(now, TREE_GRACE, spare),
+            look_at: now,
+        });
+        self.step_tree();
+    }
+
+    fn probe(&self, attempt: Attempt, target: ProbeTarget, timeout: Millis) {
+        let Some(child) = self.child else { return };
+        let (launch, relay, proc) = (
+            Arc::clone(&self.launch),
+            Arc::clone(&self.relay),
+            self.proc.clone(),
+        );
+        let sender = self.sender.clone();
+        let pid = child.pid.as_raw();
+        tokio::spawn(async move {
+            // The config may say where to ask, and reading it may hang with the disk.
+            let question = async {
+                let (address, port) = self::address(&launch).await;
+                probe::ask(address, port, target, timeout).await
+            };
+            let limit = timeout.to_duration() + PROBE_SLACK;
+            let outcome = tokio::time::timeout(limit, question).await;
+            let outcome = outcome.unwrap_or(ProbeOutcome::TimedOut);
+            let progress = Progress {
+                output_bytes: relay.stats().read_bytes,
+                cpu_ms: proc.stat(pid).map_or(0, |stat| stat.cpu_ms()),
+            };
+            let _ = sender
+                .send(Event::ProbeFinished {
+                    attempt,
+                    target,
+                    outcome,
+                    progress,
+                })
+                .await;
+        });
+    }
+
+    fn find_listeners(&self, attempt: Attempt) {
+        let sockets = self.proc.listening();
+        let own = self
+            .child
+            .and_then(|child| self.proc.socket_inodes(child.pid.as_raw()));
+        let uid = self.launch.account.uid;
+        let listeners = sockets
+            .into_iter()
+            // Without CAP_SYS_PTRACE root may not see another user's descriptors; the socket's user tells as well.
+            .filter(|socket| {
+                own.as_ref()
+                    .map_or(socket.uid == uid, |own| own.contains(&socket.inode))
+            })
+            .map(|socket| socket.listener)
+            .collect();
+        let event = Event::ListenersFound { attempt, listeners };
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let _ = sender.send(event).await;
+        });
+    }
+
+    fn watch_causes(&mut self) {
+        if self.watch.is_some() {
+            return;
+        }
+        let sender = self.sender.clone();
+        let files = [
+            self.launch.config_path.clone(),
+            self.launch.state_dir.clone(),
+        ];
+        self.watch = CauseWatch::on(&files, move || {
+            // A full channel holds a change already.
+            let _ = sender.try_send(Event::CauseChanged);
+        });
+    }
+}
+
+/// Where the gateway can be asked; a port or an address from the config may have changed since the last start.
+pub(super) async fn address(launch: &Arc<super::super::launch::Launch>) -> (std::net::IpAddr, u16) {
+    let launch = Arc::clone(launch);
+    let config = if launch.needs_config_for_address() {
+        let launch = Arc::clone(&launch);
+        let read = tokio::task::spawn_blocking(move || config_file::read_for_address(&launch));
+        read.await.ok().flatten()
+    } else {
+        None
+    };
+    let value = config.as_ref().map(|parsed| &parsed.value);
+    (launch.probe_address(value), launch.port(value))
+}
+
+/// A descendant of the gateway carries its mark. Where environments are hidden from us, its user tells.
+fn is_of_gateway(proc: &Proc, pid: Pid, account: &super::super::launch::Account) -> bool {
+    let pid = pid.as_raw();
+    match proc.environment(pid) {
+        Some(environment) if !environment.is_empty() => {
+            environment.iter().any(|(name, _)| name == MARK)
+        }
+        Some(_) | None => proc.uid(pid).is_none_or(|uid| uid == account.uid),
+    }
+}

@@ -1,0 +1,370 @@
+//! The loop: turns what happens into events, and the core's actions into deeds.
+//!
+//! One thread decides, starts and reaps. What may hang (the volume) runs on a thread that may hang with it;
+//! the gateway's output and the journal have threads of their own.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module drives the operating system"
+)]
+
+mod act;
+mod channels;
+mod child;
+mod emergency;
+
+use super::clock::{self, Clock};
+use super::journal::Journal;
+use super::launch::Launch;
+use super::log;
+use super::memory::{self, OomBaseline};
+use super::proc::Proc;
+use super::reap::{self, Leftovers, Next};
+use super::relay::{LineEvent, Relay, RelayError, Sinks};
+use super::signals::Signals;
+use super::state::InstanceLock;
+use super::watch::CauseWatch;
+use crate::core::action::Ending;
+use crate::core::event::{Attempt, Event, Instance};
+use crate::core::exit_class::{ExitStatus, Marker};
+use crate::core::machine::{Core, Policy};
+use crate::core::readiness::{Expected, ProbeTarget};
+use crate::core::restart::Pace;
+use crate::core::time::Millis;
+use crate::exit::Exit;
+use crate::gateway::{self, Version};
+use crate::render::LogLine;
+use crate::settings::Settings;
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Events from other threads that wait for the loop. Every sender sends at most a handful per attempt.
+const CHANNEL: usize = 256;
+/// Time for the last output once the gateway is gone: a reader that does not read must not keep us.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// Time between two liveness probes while all is well; a Node process is woken by each.
+const LIVENESS_INTERVAL: Millis = Millis::from_secs(15);
+
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Time for the journal's last lines.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
+
+/// Everything the loop holds.
+pub(super) struct Supervisor {
+    core: Core,
+    clock: Clock,
+    settings: Arc<Settings>,
+    launch: Arc<Launch>,
+    proc: Proc,
+    relay: Arc<Relay>,
+    journal: Journal,
+    queue: VecDeque<Event>,
+    sender: mpsc::Sender<Event>,
+    receiver: mpsc::Receiver<Event>,
+    instance: Arc<Mutex<InstanceLock>>,
+    /// True while a look at the volume has not come back: a hanging disk gets one thread, not many.
+    volume_is_busy: Arc<AtomicBool>,
+    child: Option<child::Child>,
+    tree: Option<Tree>,
+    oom: Option<OomBaseline>,
+    watch: Option<CauseWatch>,
+    ending: Option<Ending>,
+    /// Calls of the gateway's own command line that somebody waits for.
+    calls: channels::Calls,
+}
+
+/// Processes that are being ended.
+struct Tree {
+    attempt: Attempt,
+    leftovers: Leftovers,
+    look_at: Instant,
+}
+
+/// Why the supervisor could not begin. There is nothing to hold for: the machine itself refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The event loop.
+    #[error("failed to set up the event loop")]
+    Loop(#[source] std::io::Error),
+    /// The output relay.
+    #[error("failed to set up the output relay")]
+    Relay(#[source] RelayError),
+}
+
+/// Keeps a gateway running until told to stop.
+#[must_use]
+pub fn run(settings: Settings, unknown_settings: &[String], launch: Launch) -> Exit {
+    match begin(settings, unknown_settings, launch) {
+        Ok(exit) => exit,
+        Err(error) => {
+            log::emit(
+                &LogLine::error("cannot begin").field("why", super::config_file::chain(&error)),
+            );
+            Exit::Host
+        }
+    }
+}
+
+fn begin(
+    settings: Settings,
+    unknown_settings: &[String],
+    launch: Launch,
+) -> Result<Exit, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(4)
+        .thread_stack_size(512 * 1024)
+        // A waiting thread costs some kilobytes; making one anew would delay every restart.
+        .thread_keep_alive(FOR_EVER)
+        .build()
+        .map_err(StartError::Loop)?;
+    let (sender, receiver) = mpsc::channel(CHANNEL);
+    let sinks = Sinks::inherited().map_err(StartError::Relay)?;
+    let relay = Relay::start(sinks, on_line(sender.clone())).map_err(StartError::Relay)?;
+    let relay = Arc::new(relay);
+    log::use_relay(Arc::clone(&relay));
+    say_first_line(&launch);
+    for name in unknown_settings {
+        log::emit(&LogLine::warn("unknown setting; is it misspelt?").field("name", name));
+    }
+    // As PID 1 every orphan is ours anyway.
+    if !reap::is_pid_1()
+        && let Err(errno) = reap::become_subreaper()
+    {
+        log::emit(
+            &LogLine::warn("orphans of the gateway cannot be adopted").field("why", errno.desc()),
+        );
+    }
+    let (clock, core) = (Clock::start(), Core::new(policy(&settings, &launch)));
+    let mut supervisor = Supervisor {
+        journal: Journal::open(&launch.state_dir, &core, clock.now(), clock::wall()),
+        core,
+        clock,
+        proc: Proc::default(),
+        settings: Arc::new(settings),
+        launch: Arc::new(launch),
+        relay: Arc::clone(&relay),
+        queue: VecDeque::from([Event::Begun]),
+        sender,
+        receiver,
+        instance: Arc::default(),
+        volume_is_busy: Arc::default(),
+        child: None,
+        tree: None,
+        oom: None,
+        watch: None,
+        ending: None,
+        calls: channels::Calls::default(),
+    };
+    let ended = emergency::guard(|| runtime.block_on(supervisor.live()));
+    // Both threads finish side by side. Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
+    supervisor.journal.end();
+    let _ = relay.shutdown(LAST_OUTPUT);
+    supervisor.journal.close(LAST_EVENTS);
+    // Its threads may hang with the disk; they end with the process.
+    std::mem::forget(runtime);
+    match ended {
+        Ok(result) => result.map(exit_of).map_err(StartError::Loop),
+        Err(emergency::Panicked) => Ok(Exit::Internal),
+    }
+}
+
+const fn exit_of(ending: Ending) -> Exit {
+    match ending {
+        Ending::Stopped => Exit::Stopped,
+        Ending::StopForced => Exit::StopForced,
+        Ending::AlreadyRunning => Exit::AlreadyRunning,
+    }
+}
+
+/// Sends each marker of an attempt once: a gateway that repeats itself cannot fill the channel.
+fn on_line(sender: mpsc::Sender<Event>) -> Box<dyn FnMut(LineEvent<'_>) + Send> {
+    let mut current = 0;
+    let mut seen: Vec<Marker> = Vec::new();
+    Box::new(move |line| {
+        if line.attempt != current {
+            current = line.attempt;
+            seen.clear();
+        }
+        if let Some(marker) = gateway::recognise_line(line.line)
+            && !seen.contains(&marker)
+        {
+            seen.push(marker);
+            // Full only if the loop has stopped taking events in, and then nobody would read it.
+            let _ = sender.try_send(Event::LineSeen {
+                attempt: Attempt(line.attempt),
+                marker,
+            });
+        }
+    })
+}
+
+fn policy(settings: &Settings, launch: &Launch) -> Policy {
+    let start_probe = match launch.version {
+        Some(version) if !version.has_readyz() => ProbeTarget::Healthz,
+        Some(version) if !version.has_startupz() => ProbeTarget::Readyz,
+        // An unknown version is asked for the newest; what it answers tells.
+        Some(_) | None => ProbeTarget::Startupz,
+    };
+    let own_port = launch.is_on_fly().then(|| launch.port(None));
+    Policy {
+        pace: Pace {
+            backoff_min: settings.backoff_min,
+            backoff_max: settings.backoff_max,
+            reset_after: Millis::from_secs(600),
+        },
+        stop_timeout: settings
+            .stop_timeout
+            .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT),
+        startup_timeout: settings.startup_timeout,
+        liveness_timeout: settings.liveness_timeout,
+        // A short timeout is kept only by asking often enough.
+        liveness_interval: settings
+            .liveness_timeout
+            .map_or(LIVENESS_INTERVAL, |Millis(timeout)| {
+                LIVENESS_INTERVAL.min(Millis(timeout / 4))
+            }),
+        hold_retry: settings.hold_retry,
+        no_mount: settings.no_mount,
+        may_seed: settings.config_seed != crate::settings::ConfigSeed::Off,
+        recovers_channels: launch.version.is_some_and(Version::recovers_channels),
+        allow_unconfigured: launch.command.allow_unconfigured,
+        start_probe,
+        expected: settings
+            .internal_port
+            .or(own_port)
+            .map(|port| Expected { port }),
+        seed: clock::wall().0 ^ (u64::from(std::process::id()) << 32),
+    }
+}
+
+fn say_first_line(launch: &Launch) {
+    let limit = memory::limit(Path::new("/"));
+    log::emit(
+        &LogLine::info("clawkeeper starts")
+            .field("version", env!("CARGO_PKG_VERSION"))
+            .field("pid", std::process::id())
+            .field("is_pid_1", reap::is_pid_1())
+            .field("memory_limit", format!("{}MB", limit.bytes >> 20))
+            .field("memory_limit_from", limit.source)
+            .field("state_folder", launch.state_dir.display())
+            .field(
+                "gateway_version",
+                launch
+                    .version
+                    .as_ref()
+                    .map_or_else(|| "unknown".to_owned(), Version::to_string),
+            )
+            .field(
+                "gateway_user",
+                format!("{}:{}", launch.account.uid, launch.account.gid),
+            ),
+    );
+}
+
+impl Supervisor {
+    async fn live(&mut self) -> std::io::Result<Ending> {
+        let mut signals = Signals::open()?;
+        loop {
+            while let Some(event) = self.queue.pop_front() {
+                self.take_in(event);
+            }
+            if let Some(ending) = self.ending {
+                return Ok(ending);
+            }
+            let core_deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
+            let tree_look = self.tree.as_ref().map(|tree| tree.look_at);
+            let wake_at = [core_deadline, tree_look].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                arrived = signals.wait() => {
+                    if arrived.child {
+                        self.reap();
+                    }
+                    self.queue.extend(arrived.events);
+                }
+                Some(event) = self.receiver.recv() => self.queue.push_back(event),
+                () = sleep_until(wake_at) => {
+                    self.step_tree();
+                    if core_deadline.is_some_and(|at| Instant::now() >= at) {
+                        self.queue.push_back(Event::DeadlinePassed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        let now = self.clock.now();
+        tracing::debug!("event {event:?}");
+        if matches!(
+            event,
+            Event::VolumeChecked {
+                instance: Instance::Ours,
+                ..
+            }
+        ) {
+            self.journal.begin();
+        }
+        let was_quiet = self.core.is_at_rest();
+        for action in self.core.step(now, event.clone()) {
+            self.act(action);
+        }
+        self.journal
+            .record(was_quiet, &self.core, now, clock::wall(), event);
+    }
+
+    /// Takes every child that has ended; the gateway's own end becomes an event.
+    fn reap(&mut self) {
+        for waited in reap::reap_all() {
+            self.calls.ended(waited);
+            if let Some(child) = self.child.take_if(|child| child.pid == waited.pid) {
+                emergency::forget_child();
+                let status = match waited.status.signal() {
+                    Some(signal) => ExitStatus::Signal(signal),
+                    None => ExitStatus::Code(waited.status.code().unwrap_or(0)),
+                };
+                self.queue.push_back(Event::ChildExited {
+                    attempt: child.attempt,
+                    status,
+                });
+            }
+        }
+        self.step_tree();
+    }
+
+    /// Goes on ending a tree, if one is being ended.
+    fn step_tree(&mut self) {
+        let Some(tree) = &mut self.tree else { return };
+        let survivors = match tree.leftovers.step(Instant::now()) {
+            Next::WaitUntil(at) => {
+                tree.look_at = at;
+                return;
+            }
+            Next::Done => Vec::new(),
+            Next::GivenUp(_) => tree.leftovers.remaining().unwrap_or_default(),
+        };
+        let ended = tree.leftovers.told().saturating_sub(survivors.len());
+        let event = Event::TreeEnded {
+            attempt: tree.attempt,
+            ended: u32::try_from(ended).unwrap_or(u32::MAX),
+            survivors: survivors.into_iter().map(Pid::as_raw).collect(),
+        };
+        self.tree = None;
+        self.queue.push_back(event);
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

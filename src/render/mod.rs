@@ -1,0 +1,10 @@
+//! Text for people. PURE: facts in, words out; decides nothing and touches nothing.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod log_line;
+mod problem;
+mod report;
+
+pub use log_line::LogLine;
+pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
+pub use report::report;

@@ -1,0 +1,313 @@
+//! What is wrong, and what to do about it, in one sentence each.
+
+use crate::core::action::{ConfigProblem, HoldWhy, Stage};
+use crate::core::exit_class::Refusal;
+use crate::core::locks::{LockVerdict, StaleWhy, UnknownWhy};
+use crate::core::volume::{VolumeProblem, VolumeWarning};
+use nix::errno::Errno;
+
+/// Why no gateway is being started: what is wrong, and the fix.
+#[must_use]
+pub fn hold_why(why: &HoldWhy) -> (String, String) {
+    match why {
+        HoldWhy::Volume(problem) => volume_problem(problem),
+        HoldWhy::InstanceLock(error) => (
+            format!("the lock on the state folder cannot be had: {error}"),
+            "check that the volume's file system supports flock(2)".to_owned(),
+        ),
+        HoldWhy::LiveGateway {
+            pid,
+            ppid,
+            parent_name,
+        } => (
+            format!(
+                "another gateway runs on this state folder: pid {pid}, started by {parent_name} (pid {ppid})"
+            ),
+            format!("stop it where it was started, or: kill {pid}"),
+        ),
+        HoldWhy::PortTaken { port, holder } => {
+            let whom = match holder {
+                Some((pid, name)) => format!("{name} (pid {pid})"),
+                None => "a process that cannot be seen from here".to_owned(),
+            };
+            let fix = match holder {
+                Some((pid, _)) => {
+                    format!("stop it (kill {pid}), or give the gateway another --port")
+                }
+                None => "find it with: ss -ltnp".to_owned(),
+            };
+            (format!("port {port} is held by {whom}"), fix)
+        }
+        HoldWhy::LeftoversSurvive(pids) => (
+            format!(
+                "processes of an earlier gateway do not even end by SIGKILL: pids {}",
+                list(pids)
+            ),
+            "they hang in the kernel, most likely on the disk: restart the machine".to_owned(),
+        ),
+        HoldWhy::Lock {
+            path,
+            verdict: LockVerdict::Unknown(UnknownWhy::Young),
+        } => (
+            format!(
+                "the lock {} is empty and young: its writer may still be writing",
+                path.display()
+            ),
+            "nothing to do: it is judged again within 30 s, and the gateway starts by itself"
+                .to_owned(),
+        ),
+        HoldWhy::Lock { path, verdict } => (
+            format!("the lock {} is {}", path.display(), lock_verdict(verdict)),
+            "stop the gateway that owns it; if there is none, see: clawkeeper locks".to_owned(),
+        ),
+        // It names the file itself, with line and column.
+        HoldWhy::Config {
+            problem: problem @ ConfigProblem::Broken(_),
+            ..
+        } => config_problem(problem),
+        HoldWhy::Config { path, problem } => {
+            let (what, fix) = config_problem(problem);
+            (format!("config {}: {what}", path.display()), fix)
+        }
+        HoldWhy::Refused(refusal) => refused(*refusal),
+        HoldWhy::CannotExecute(error) => (
+            error.clone(),
+            "correct the command ([processes] in fly.toml, CMD in the Dockerfile)".to_owned(),
+        ),
+        HoldWhy::StageStuck(stage) => (
+            format!(
+                "no answer while {}: the disk or the kernel hangs",
+                stage_words(*stage)
+            ),
+            "restart the machine; if it happens again, the volume is failing: restore a snapshot"
+                .to_owned(),
+        ),
+    }
+}
+
+fn volume_problem(problem: &VolumeProblem) -> (String, String) {
+    let (what, fix) = match problem {
+        VolumeProblem::NotAMount => (
+            "the state folder is not on a volume: state would be lost".to_owned(),
+            NOT_A_MOUNT_FIX,
+        ),
+        VolumeProblem::ReadOnly => (
+            "the volume is read-only".to_owned(),
+            "if it became so by itself, the disk reported an error: see dmesg, restart the machine, restore a snapshot",
+        ),
+        VolumeProblem::Full => (
+            "the volume is full".to_owned(),
+            "fly volumes extend <volume-id> --size <GB>, or delete old files under the state folder",
+        ),
+        VolumeProblem::OutOfInodes => (
+            "the volume has no inode left: too many files".to_owned(),
+            "delete files under the state folder, or: fly volumes extend <volume-id> --size <GB>",
+        ),
+        VolumeProblem::Hung { after } => (
+            format!("the volume gave no answer to a write within {after}"),
+            "restart the machine; if it happens again, restore a snapshot to a new volume",
+        ),
+        VolumeProblem::NotWritable => (
+            "the gateway's user may not write to the state folder".to_owned(),
+            "start the container as root once, or chown the state folder to the gateway's user",
+        ),
+        VolumeProblem::Broken { operation, errno } => (
+            format!(
+                "the volume failed to {operation}: {}",
+                Errno::from_raw(*errno).desc()
+            ),
+            "the disk is failing: restore a snapshot to a new volume (fly volumes snapshots list <volume-id>)",
+        ),
+    };
+    (what, fix.to_owned())
+}
+
+const NOT_A_MOUNT_FIX: &str = "mount a volume there ([mounts] destination in fly.toml, docker run -v), or set OPENCLAW_STATE_DIR to one";
+
+/// Worth a line, no reason to hold.
+#[must_use]
+pub fn volume_warning(warning: &VolumeWarning) -> (String, &'static str) {
+    match warning {
+        VolumeWarning::NotAMount => (
+            "the state folder is not on a volume: STATE WILL BE LOST at the next restart"
+                .to_owned(),
+            NOT_A_MOUNT_FIX,
+        ),
+        VolumeWarning::InMemory => (
+            "the state folder is in memory (tmpfs): STATE WILL BE LOST at the next restart"
+                .to_owned(),
+            NOT_A_MOUNT_FIX,
+        ),
+        VolumeWarning::LowSpace { free_bytes } => (
+            format!("the volume is almost full: {} MB left", free_bytes >> 20),
+            "fly volumes extend <volume-id> --size <GB>",
+        ),
+        VolumeWarning::LowInodes { free } => (
+            format!("the volume is almost out of inodes: {free} left"),
+            "delete files under the state folder, or extend the volume",
+        ),
+    }
+}
+
+/// What is wrong with the config, and the fix.
+#[must_use]
+pub fn config_problem(problem: &ConfigProblem) -> (String, String) {
+    let (what, fix) = match problem {
+        ConfigProblem::Missing => (
+            "there is none".to_owned(),
+            "create it, or let clawkeeper seed one: unset CLAWKEEPER_CONFIG_SEED",
+        ),
+        ConfigProblem::SeedFailed(error) => (
+            format!("no first config could be written: {error}"),
+            "correct CLAWKEEPER_CONFIG_SEED",
+        ),
+        ConfigProblem::NotAFile(what) => (
+            format!("it is {what}, not a file"),
+            "move it away and put a regular file there",
+        ),
+        ConfigProblem::Unreadable { errno } => (
+            format!("it cannot be read: {}", Errno::from_raw(*errno).desc()),
+            "chown it to the gateway's user, chmod 600",
+        ),
+        ConfigProblem::Broken(error) => (
+            error.clone(),
+            "correct it; the gateway starts by itself when it parses",
+        ),
+        ConfigProblem::Findings(findings) => {
+            let what: Vec<_> = findings
+                .iter()
+                .map(|finding| finding.message.as_str())
+                .collect();
+            let fix: Vec<_> = findings
+                .iter()
+                .map(|finding| finding.fix.as_str())
+                .collect();
+            return (what.join("; "), fix.join("; "));
+        }
+    };
+    (what, fix.to_owned())
+}
+
+fn refused(refusal: Refusal) -> (String, String) {
+    let (what, fix) = match refusal {
+        Refusal::MissingConfig => (
+            "it has no config",
+            "create one, or unset CLAWKEEPER_CONFIG_SEED to have one seeded",
+        ),
+        Refusal::MissingMode => (
+            "its config has no gateway.mode",
+            "set gateway.mode to \"local\"",
+        ),
+        Refusal::UnknownKey => (
+            "its config has a key this version does not know",
+            "remove the key its output names; to see all: node dist/index.js config validate",
+        ),
+        Refusal::InvalidConfig => (
+            "its config is invalid",
+            "correct what its output names; to see all: node dist/index.js config validate",
+        ),
+        Refusal::InvalidFlag => (
+            "its command line is wrong",
+            "correct the flag its output names in [processes] of fly.toml",
+        ),
+        Refusal::NoAuthForBind => (
+            "it would listen to the network without a token",
+            "fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)",
+        ),
+        Refusal::NoAllowedOrigins => (
+            "it demands gateway.controlUi.allowedOrigins",
+            "set it to [\"https://<app>.fly.dev\"] in the config",
+        ),
+        Refusal::AnotherOwner => (
+            "it says that another gateway owns the state folder",
+            "see: clawkeeper locks",
+        ),
+        Refusal::AlreadyRunning => (
+            "it says that a gateway is already running",
+            "see: clawkeeper locks",
+        ),
+        Refusal::PortInUse => ("something listens on its port", "find it with: ss -ltnp"),
+        Refusal::CorruptDatabase => (
+            "its database is damaged",
+            "restore state/openclaw.sqlite from a backup or the volume from a snapshot",
+        ),
+        Refusal::PermissionDenied => (
+            "it may not use a file in the state folder",
+            "chown -R the state folder to the gateway's user; clawkeeper does so itself when it is root",
+        ),
+        Refusal::DiskFull => (
+            "the volume is full",
+            "fly volumes extend <volume-id> --size <GB>",
+        ),
+        Refusal::ReadOnly => ("the volume is read-only", "see dmesg; restart the machine"),
+        Refusal::StartupMigrations => (
+            "its start-up migrations did not complete",
+            "most often a lock: see clawkeeper locks; else run: openclaw doctor",
+        ),
+        Refusal::PluginVerification => (
+            "the plugin of a channel could not be fetched from npm",
+            "it is tried again; if it stays so, install the plugin in the image or disable the channel",
+        ),
+        Refusal::Unexplained => ("see its last lines above", "correct what they name"),
+    };
+    (
+        format!("the gateway refuses to start: {what}"),
+        fix.to_owned(),
+    )
+}
+
+/// A lock's verdict, to follow "the lock … is".
+#[must_use]
+pub fn lock_verdict(verdict: &LockVerdict) -> String {
+    match verdict {
+        LockVerdict::Stale(why) => format!("stale: {}", stale_why(*why)),
+        LockVerdict::Live { pid } => format!("live: pid {pid} is a running gateway"),
+        LockVerdict::Unknown(why) => format!("not to be judged: {}", unknown_why(*why)),
+    }
+}
+
+/// The proof that a lock is a leftover.
+#[must_use]
+pub const fn stale_why(why: StaleWhy) -> &'static str {
+    match why {
+        StaleWhy::OwnerDead => "no process has the pid it names",
+        StaleWhy::PidReused => "its pid belongs to a process that started at another time",
+        StaleWhy::OwnerIsNoGateway => "its pid belongs to a process that is no gateway",
+        StaleWhy::OwnerIsUs => "its pid is now clawkeeper's own",
+        StaleWhy::BeforeThisBoot => "it names nobody and is from before this boot",
+        StaleWhy::NamesNobody => "it names nobody, is old, and no gateway runs",
+        StaleWhy::WriterGone => "it names nobody, and its writer ended while writing it",
+    }
+}
+
+const fn unknown_why(why: UnknownWhy) -> &'static str {
+    match why {
+        UnknownWhy::Young => "it is empty and so young that its writer may still be writing",
+        UnknownWhy::OwnerHidden => "it belongs to a live process of which too little can be seen",
+        UnknownWhy::KernelLockHeld => {
+            "the kernel says somebody holds its database, perhaps in another container"
+        }
+        UnknownWhy::SpecialFile => "it is a link, a device or a pipe",
+        UnknownWhy::HealthyDatabase => "it is a database in order",
+    }
+}
+
+const fn stage_words(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Volume => "checking the volume",
+        Stage::Leftovers => "looking for leftover processes",
+        Stage::EndingLeftovers => "ending leftover processes",
+        Stage::Locks => "looking at locks",
+        Stage::ClearingLocks => "clearing locks",
+        Stage::Config => "reading the config",
+        Stage::Seeding => "writing a first config",
+        Stage::Spawn => "starting the gateway",
+    }
+}
+
+fn list(pids: &[i32]) -> String {
+    pids.iter()
+        .map(i32::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,72 @@
+//! A burst of crashes, and the gateway's own crash breaker behind it.
+
+use crate::support::real::{
+    READY, Running, Site, fake_telegram, for_each_version, free_port, kill,
+};
+use nix::libc;
+use std::time::{Duration, Instant};
+
+/// The breaker alone keeps channels off for five minutes (2026.9.6) or for good (2026.7.1).
+const CHANNELS_BACK: Duration = Duration::from_secs(120);
+
+/// How often the gateway has asked for news.
+fn polls(telegram: &Running) -> usize {
+    telegram.count("getUpdates")
+}
+
+#[test]
+fn after_five_crashes_in_a_minute_it_is_up_with_its_channels() {
+    for_each_version(|version| {
+        let site = Site::new(version);
+        let api = free_port();
+        let telegram = fake_telegram(api);
+        site.write_config(&format!(
+            r#"{{"gateway":{{"mode":"local"}},"channels":{{"telegram":{{"enabled":true,"apiRoot":"http://127.0.0.1:{api}"}}}}}}"#
+        ));
+        let mut keeper = site.keep_with(&[], |command| {
+            command.env(
+                "TELEGRAM_BOT_TOKEN",
+                "123456789:fake-token-of-the-test-0123456789abc",
+            )
+        });
+        site.wait_until_ready(&keeper);
+        keeper.poll(READY, "the channel to connect", || match polls(&telegram) {
+            0 => Err(telegram.log()),
+            polls => Ok(polls),
+        });
+
+        let first_crash = Instant::now();
+        for crash in 1..=5 {
+            let pid = site.wait_for_start(crash, &keeper);
+            // Its row among the boots is written by the time it answers.
+            keeper.poll(READY, "an answer", || site.get("/healthz").ok_or("none"));
+            kill(pid, libc::SIGKILL);
+            site.wait_for_start(crash + 1, &keeper);
+        }
+        println!("{version}: five crashes in {:?}", first_crash.elapsed());
+        let (last_crash, polls_before) = (Instant::now(), polls(&telegram));
+        site.wait_until_ready(&keeper);
+        keeper.poll(CHANNELS_BACK, "the channel to be back", || {
+            let suppressed = site
+                .get("/readyz")
+                .map(|body| body["suppressed"].to_string());
+            if polls(&telegram) > polls_before {
+                Ok(())
+            } else {
+                Err(suppressed)
+            }
+        });
+        println!(
+            "{version}: channels back {:?} after the last crash",
+            last_crash.elapsed()
+        );
+        assert!(last_crash.elapsed() < CHANNELS_BACK);
+        assert!(
+            keeper.count("restart-loop breaker tripped") > 0,
+            "nothing to come back from"
+        );
+        assert_eq!(site.starts().len(), 6, "no further restart was needed");
+        assert_eq!(keeper.count("class=signal"), 5);
+        assert_eq!(keeper.stop().0, Some(0));
+    });
+}
