@@ -371,6 +371,18 @@ impl Site {
 
     /// Every live process of this site but clawkeeper: the gateway and whatever it started.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
+        let mut processes = self.everybody();
+        let own = super::clawkeeper();
+        let launcher = super::example("pid1");
+        processes.retain(|(pid, _)| {
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            program != own && program != launcher
+        });
+        processes
+    }
+
+    /// Every live process of this site.
+    fn everybody(&self) -> Vec<(i32, String)> {
         let state = self.file("state");
         let mark = format!("OPENCLAW_STATE_DIR={}", state.display());
         let is_of_site = |pid: &i32| {
@@ -379,14 +391,8 @@ impl Site {
                 .split(|byte| *byte == 0)
                 .any(|variable| variable == mark.as_bytes())
         };
-        let own = super::clawkeeper();
-        let is_helper = |pid: &i32| {
-            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            program != own && program != super::clawkeeper().with_file_name("examples").join("pid1")
-        };
         pids()
             .filter(is_of_site)
-            .filter(is_helper)
             .map(|pid| {
                 let line = read_lossy(Path::new(&format!("/proc/{pid}/cmdline")));
                 (pid, line.replace('\0', " "))
@@ -394,10 +400,10 @@ impl Site {
             .collect()
     }
 
-    /// Ends whatever is left of the gateway and its helpers, and waits for it.
+    /// Ends whatever is left of the site, a clawkeeper too, and waits for it: whoever starts next meets nobody.
     pub(crate) fn end_all(&self) {
         poll_until(SOON, "every process of the site to end", || {
-            let left = self.processes();
+            let left = self.everybody();
             for (pid, _) in &left {
                 kill(*pid, nix::libc::SIGKILL);
             }
