@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config_file;
 pub mod early;
 pub mod folder;
+pub mod footprint;
 pub mod init;
 pub mod journal;
 pub mod launch;

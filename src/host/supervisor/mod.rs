@@ -13,6 +13,7 @@ mod child;
 mod emergency;
 
 use super::clock::{self, Clock};
+use super::footprint;
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
@@ -319,6 +320,9 @@ impl Supervisor {
         }
         self.journal
             .record(was_quiet, &self.core, now, clock::wall(), event);
+        if !was_quiet && self.core.is_at_rest() {
+            footprint::shrink();
+        }
     }
 
     /// Takes every child that has ended; the gateway's own end becomes an event.
