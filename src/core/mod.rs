@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod config;
+pub mod config_history;
 pub mod event;
 pub mod exit_class;
 pub mod leftovers;

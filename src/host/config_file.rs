@@ -4,22 +4,27 @@
     reason = "this module reads the user's own seed file"
 )]
 
-use super::folder::{FileError, Folder, kind_word, open_parent};
+use super::folder::{FileError, FileOwner, Folder, errno_of, kind_word, open_parent};
 use super::launch::Launch;
 use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
 use crate::gateway::config::{self, Parsed};
 use crate::settings::ConfigSeed;
 use nix::errno::Errno;
-use std::ffi::OsStr;
-use std::path::Path;
+use nix::sys::stat::fstat;
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// A file that is still being written is read so often at most.
+const SETTLE_TRIES: usize = 4;
 
 /// The config as it stands, examined.
 #[must_use]
 pub fn read(launch: &Launch, expected_port: Option<u16>) -> (ConfigFacts, Option<Parsed>) {
-    let (state, parsed) = match read_bytes(&launch.config_path) {
+    let (state, parsed) = match read_current(launch) {
         Ok(None) => (ConfigState::Missing, None),
-        Err(state) => (state, None),
-        Ok(Some(bytes)) => match config::parse(&bytes) {
+        Err(error) => (error.into(), None),
+        Ok(Some(current)) => match config::parse(&current.bytes) {
             Ok(parsed) => (examine(launch, &parsed, expected_port), Some(parsed)),
             Err(error) => (
                 ConfigState::Broken {
@@ -68,32 +73,154 @@ pub fn examine_text(
     findings
 }
 
-/// `None` when there is no such file.
-pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, ConfigState> {
-    let unreadable = |error: &FileError| ConfigState::Unreadable {
-        errno: error.errno as i32,
+/// The config as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Whose it is.
+    pub owner: FileOwner,
+    /// Its permissions.
+    pub mode: u32,
+    /// How many names the file has.
+    pub names: u64,
+    /// What tells it from a file that was changed.
+    pub seen: Seen,
+}
+
+impl From<Unusable> for ConfigState {
+    fn from(error: Unusable) -> Self {
+        match error {
+            Unusable::NotAFile { what, .. } => Self::NotAFile {
+                what: what.to_owned(),
+            },
+            Unusable::Unreadable(error) => Self::Unreadable {
+                errno: error.errno as i32,
+            },
+        }
+    }
+}
+
+/// What the kernel says of a file that changes with its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    inode: (u64, u64),
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Why there is no reading what stands at the config's path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// A folder, a link, a pipe, a device.
+    #[error("{} is {what}, not a file; the gateway wants a regular file there", .path.display())]
+    NotAFile {
+        /// The config's path.
+        path: PathBuf,
+        /// What it is, in words.
+        what: &'static str,
+    },
+    /// The system refuses; `EFBIG` for a file that is larger than any config is read.
+    #[error(transparent)]
+    Unreadable(FileError),
+}
+
+impl Seen {
+    /// From a stat.
+    #[must_use]
+    pub fn of(stat: &nix::sys::stat::FileStat) -> Self {
+        Self {
+            inode: (stat.st_dev, stat.st_ino),
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// The folder of the config, and its name there.
+///
+/// Below the state folder, which the gateway owns, no link is followed; elsewhere the path is the user's own.
+pub fn open_folder(launch: &Launch) -> Result<(Folder, OsString), FileError> {
+    let path = &launch.config_path;
+    let below = path.strip_prefix(&launch.state_dir).ok();
+    let (Some(below), Some(name)) = (below.and_then(Path::parent), path.file_name()) else {
+        return open_parent(path);
     };
+    let mut folder = Folder::open(&launch.state_dir)?;
+    for step in below.components() {
+        folder = folder.child(step.as_os_str())?;
+    }
+    Ok((folder, name.to_owned()))
+}
+
+/// Reads the config whole; `None` when there is no such file.
+///
+/// Bounded in size and time: a pipe is not waited for, and a file that grows under the reader is read
+/// again until it holds still, [`SETTLE_TRIES`] times.
+pub fn read_current(launch: &Launch) -> Result<Option<Current>, Unusable> {
     let missing = |error: &FileError| matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR);
-    let (parent, name) = match open_parent(path) {
+    let found = open_folder(launch).and_then(|(folder, name)| {
+        let stat = folder.stat_of(&name)?;
+        Ok((folder, name, stat))
+    });
+    let (folder, name, stat) = match found {
         Ok(found) => found,
         Err(error) if missing(&error) => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
+        Err(error) => return Err(Unusable::Unreadable(error)),
     };
-    let stat = match parent.stat_of(&name) {
-        Ok(stat) => stat,
-        Err(error) if missing(&error) => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
-    };
-    match parent.read(&name, config::MAX_BYTES + 1) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(FileError {
-            errno: Errno::ELOOP | Errno::EINVAL,
-            ..
-        }) => Err(ConfigState::NotAFile {
-            what: kind_word(&stat).to_owned(),
-        }),
-        Err(error) => Err(unreadable(&error)),
+    for _ in 0..SETTLE_TRIES {
+        match read_once(&folder, &name) {
+            Ok((before, after, current)) if before == after => return Ok(Some(current)),
+            Ok(_) => {}
+            Err(error) if missing(&error) => return Ok(None),
+            Err(error) if matches!(error.errno, Errno::ELOOP | Errno::EINVAL | Errno::ENXIO) => {
+                return Err(Unusable::NotAFile {
+                    path: launch.config_path.clone(),
+                    what: kind_word(&stat),
+                });
+            }
+            Err(error) => return Err(Unusable::Unreadable(error)),
+        }
     }
+    Err(Unusable::Unreadable(FileError {
+        operation: "read, because it keeps changing,",
+        path: launch.config_path.clone(),
+        errno: Errno::EAGAIN,
+    }))
+}
+
+/// The file before and after it was read, and what was read.
+fn read_once(folder: &Folder, name: &OsStr) -> Result<(Seen, Seen, Current), FileError> {
+    let failed = |errno| FileError {
+        operation: "read",
+        path: folder.path().join(name),
+        errno,
+    };
+    let file = folder.open_file(name)?;
+    let stat = fstat(&file).map_err(failed)?;
+    let limit = config::MAX_BYTES as u64 + 1;
+    if u64::try_from(stat.st_size).is_ok_and(|size| size > limit) {
+        return Err(failed(Errno::EFBIG));
+    }
+    let mut bytes = Vec::new();
+    (&file)
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(errno_of(&error)))?;
+    let after = fstat(&file).map_err(failed)?;
+    let current = Current {
+        bytes,
+        owner: FileOwner {
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        },
+        mode: stat.st_mode & 0o777,
+        names: stat.st_nlink,
+        seen: Seen::of(&stat),
+    };
+    Ok((Seen::of(&stat), Seen::of(&after), current))
 }
 
 /// The text a missing config is to be seeded with, and what it is made from.

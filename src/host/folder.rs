@@ -74,6 +74,14 @@ impl Folder {
         }
     }
 
+    /// The same folder through a descriptor of its own, for a lock that ends with it.
+    pub fn reopened(&self) -> Result<File, FileError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.fd, ".", flags, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| fail("open", &self.path, errno))
+    }
+
     /// Where it was found.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -94,14 +102,7 @@ impl Folder {
     /// Names in the folder, at most `limit`, without `.` and `..`.
     pub fn names(&self, limit: usize) -> Result<Vec<OsString>, FileError> {
         let failed = |errno| fail("list", &self.path, errno);
-        let again = openat(
-            &self.fd,
-            ".",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed)?;
-        let mut listing = nix::dir::Dir::from_fd(again).map_err(failed)?;
+        let mut listing = nix::dir::Dir::from_fd(self.reopened()?.into()).map_err(failed)?;
         let names = listing.iter().filter_map(Result::ok).map(|entry| {
             use std::os::unix::ffi::OsStrExt as _;
             OsStr::from_bytes(entry.file_name().to_bytes()).to_owned()

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config_file;
+pub mod config_store;
 pub mod early;
 pub mod folder;
 pub mod footprint;

@@ -25,6 +25,25 @@ pub struct InstanceLock {
     held: Option<File>,
 }
 
+/// Waits until nobody else holds this folder, and holds it until the answer is dropped.
+///
+/// Only for folders of our own, whose holders never keep them for longer than a few writes take.
+pub fn hold(folder: &Folder) -> Result<File, FileError> {
+    let file = folder.reopened()?;
+    fs2::FileExt::lock_exclusive(&file).map_err(|error| FileError {
+        operation: "lock",
+        path: folder.path().to_owned(),
+        errno: errno_of(&error),
+    })?;
+    Ok(file)
+}
+
+/// Holds a file if nobody else does; the kernel lets go when the process ends, however it ends.
+#[must_use]
+pub fn try_hold(file: &File) -> bool {
+    fs2::FileExt::try_lock_exclusive(file).is_ok()
+}
+
 /// Who holds the lock, for the one who does not get it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
@@ -201,6 +220,21 @@ pub fn open_private(state: &Folder) -> Result<Folder, FileError> {
         path: state.path().to_owned(),
         errno: Errno::EPERM,
     }))
+}
+
+/// Opens our private folder where there is one; `ENOENT` where there is none.
+pub fn existing_private(state: &Folder) -> Result<Folder, FileError> {
+    let us = nix::unistd::geteuid().as_raw();
+    let ours = private_names().into_iter().find_map(|name| {
+        let folder = state.child(OsStr::new(&name)).ok()?;
+        let stat = folder.stat().ok()?;
+        (stat.st_uid == us && stat.st_mode & 0o022 == 0).then_some(folder)
+    });
+    ours.ok_or_else(|| FileError {
+        operation: "find our folder in",
+        path: state.path().to_owned(),
+        errno: Errno::ENOENT,
+    })
 }
 
 /// Makes the state folder, with any parent that is missing, for the gateway's user.
