@@ -99,6 +99,13 @@ pub enum Action {
         /// For the answer.
         attempt: Attempt,
     },
+    /// Look at the memory of the gateway's tree and at what is left. Answered by `MemorySampled`.
+    SampleMemory {
+        /// For the answer.
+        attempt: Attempt,
+        /// Whether to look for processes that came or went; otherwise those known are measured.
+        counts_processes: bool,
+    },
     /// Watch the files whose change could end a hold. Answered by any number of `CauseChanged`.
     Watch,
     /// Stop watching. No answer.

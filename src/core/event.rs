@@ -4,6 +4,7 @@ use super::config::ConfigFacts;
 use super::exit_class::{ExitStatus, Marker, OomCount};
 use super::leftovers::ProcessFacts;
 use super::locks::LockFacts;
+use super::memory::Sample;
 use super::readiness::{Listener, ProbeOutcome, ProbeTarget, Progress};
 use super::volume::VolumeFacts;
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,13 @@ pub enum Event {
         attempt: Attempt,
         /// Their names (none if they were on again by themselves), or why they could not be started.
         result: Result<Vec<String>, String>,
+    },
+    /// Answers [`SampleMemory`](super::action::Action::SampleMemory).
+    MemorySampled {
+        /// The attempt.
+        attempt: Attempt,
+        /// What was found; its main process has no memory once it is ending.
+        sample: Sample,
     },
     /// A file that could be the cause of a hold has changed.
     CauseChanged,

@@ -12,6 +12,7 @@ pub mod exit_class;
 pub mod leftovers;
 pub mod locks;
 pub mod machine;
+pub mod memory;
 pub mod output;
 pub mod readiness;
 pub mod restart;

@@ -9,6 +9,7 @@ use super::folder::Folder;
 use super::state;
 use crate::core::event::Event;
 use crate::core::machine::Core;
+use crate::core::memory::Sample;
 use crate::core::readiness::is_alive;
 use crate::core::time::{Mono, WallMs};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub struct Journal {
     written: usize,
     /// A probe's tick, held back until it is known whether the probe said anything new.
     quiet_tick: Option<(Mono, Event)>,
+    /// The last memory sample in the file.
+    sampled: Option<Sample>,
     done: Option<Receiver<()>>,
 }
 
@@ -88,6 +91,7 @@ impl Journal {
             held: Some(Vec::new()),
             written: 0,
             quiet_tick: None,
+            sampled: None,
             done: Some(done),
         };
         journal.snapshot(core, at, wall);
@@ -106,13 +110,17 @@ impl Journal {
     /// It comes after the deed, because a stop must not wait for it.
     /// A liveness probe that was answered changes nothing that a replay would show, and neither does the tick
     /// that led to it: both are left out, so that a gateway at rest costs no write.
+    /// So is a sample of memory that is hardly another than the last one noted.
     pub fn record(&mut self, was_quiet: bool, after: &Core, at: Mono, wall: WallMs, event: Event) {
         if self.lines.is_none() {
             return;
         }
-        if was_quiet && is_answer(&event) {
+        if was_quiet && (is_answer(&event) || self.is_known(&event)) {
             self.quiet_tick = None;
             return;
+        }
+        if let Event::MemorySampled { sample, .. } = &event {
+            self.sampled = Some(*sample);
         }
         if let Some((at, tick)) = self.quiet_tick.take() {
             self.append(at, tick);
@@ -127,6 +135,17 @@ impl Journal {
         } else {
             self.append(at, event);
         }
+    }
+
+    /// True for a sample that a chart would draw on the same spot.
+    fn is_known(&self, event: &Event) -> bool {
+        let (Some(last), Event::MemorySampled { sample, .. }) = (&self.sampled, event) else {
+            return false;
+        };
+        let margin = sample.limit.percent(1).0;
+        sample.limit == last.limit
+            && sample.tree.0.abs_diff(last.tree.0) < margin
+            && sample.available.0.abs_diff(last.available.0) < margin
     }
 
     /// Takes no more events; the thread writes what is waiting and ends.

@@ -1,10 +1,14 @@
-//! The memory limit and the kernel's counters of out-of-memory kills. Reads only.
+//! The memory limit, samples of what is used, and the kernel's counters of out-of-memory kills. Reads only.
 //!
 //! cgroup v2, cgroup v1, and no cgroup at all (a Fly machine) are all normal.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module reads /proc and /sys"
 )]
+
+mod sample;
+
+pub use sample::Sampler;
 
 use crate::core::exit_class::OomCount;
 use std::path::{Path, PathBuf};
@@ -177,7 +181,7 @@ fn kills(path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub(super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         for (path, text) in files {
             let path = dir.path().join(path);

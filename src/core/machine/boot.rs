@@ -94,6 +94,7 @@ impl Core {
             silence_said: false,
             channels: Channels::On,
         });
+        self.memory.begin(now);
         self.phase = Phase::Starting;
         out.push(Action::Report(Report::Started {
             attempt: self.attempt,
@@ -119,7 +120,10 @@ impl Core {
             | Phase::Closing { .. }
             | Phase::Exited => None,
         };
-        [own, boot.probe_at].into_iter().flatten().min()
+        [own, boot.probe_at, self.memory.look_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn start_deadline(&self, boot: &Boot) -> Mono {

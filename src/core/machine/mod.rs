@@ -29,6 +29,7 @@ use super::event::{Attempt, Event, Request};
 use super::exit_class::{ExitStatus, StopCause};
 use super::locks::LockVerdict;
 use super::locks::StaleWhy;
+use super::memory;
 use super::readiness::{Expected, ProbeTarget};
 use super::restart::{History, Pace};
 use super::time::{Millis, Mono};
@@ -79,6 +80,8 @@ pub struct Core {
     history: History,
     /// The gateway that runs or is being classified.
     boot: Option<Boot>,
+    /// Its memory, or that of the last one.
+    memory: memory::Watch,
     random: u64,
     /// The last time a write and fsync succeeded.
     volume_proved: Option<Mono>,
@@ -194,6 +197,7 @@ impl Core {
             wanted: Wanted::Gateway,
             history: History::default(),
             boot: None,
+            memory: memory::Watch::default(),
             volume_proved: None,
             mended: false,
             mend_next: false,
@@ -282,6 +286,11 @@ impl Core {
                     self.on_channels_started(now, result, &mut out);
                 }
             }
+            Event::MemorySampled { attempt, sample } => {
+                if attempt == self.attempt {
+                    self.on_memory(now, sample);
+                }
+            }
             answer @ (Event::VolumeChecked { .. }
             | Event::LeftoversFound { .. }
             | Event::ProcessesEnded { .. }
@@ -302,7 +311,11 @@ impl Core {
             | Phase::Classifying { deadline, .. }
             | Phase::Closing { deadline } => Some(*deadline),
             Phase::Starting | Phase::Running => self.boot_deadline(),
-            Phase::Stopping { kill_at, .. } => Some(*kill_at),
+            Phase::Stopping { kill_at, .. } => Some(
+                self.memory
+                    .look_at()
+                    .map_or(*kill_at, |at| at.min(*kill_at)),
+            ),
             Phase::Backoff { until } => Some(*until),
             Phase::Held { retry_at } => Some(*retry_at),
         }
@@ -318,6 +331,12 @@ impl Core {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.phase == Phase::Running && !self.is_silent()
+    }
+
+    /// The memory of the gateway that runs, or of the last one.
+    #[must_use]
+    pub const fn memory(&self) -> &memory::Watch {
+        &self.memory
     }
 
     /// The phase in one word, for logs and status.
@@ -341,6 +360,7 @@ impl Core {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
+        self.look_at_memory(now, out);
         match &mut self.phase {
             Phase::New | Phase::Exited => {}
             Phase::Preflight { stage, .. } => {
@@ -351,7 +371,7 @@ impl Core {
             Phase::Starting | Phase::Running => self.on_boot_deadline(now, out),
             Phase::Stopping {
                 kill_at, killed, ..
-            } => {
+            } if now >= *kill_at => {
                 if !*killed {
                     out.push(Action::Report(Report::Killing));
                 }
@@ -360,6 +380,8 @@ impl Core {
                 *kill_at = now.plus(CLOSING_DEADLINE);
                 out.push(Action::Kill);
             }
+            // Only a look at memory was due.
+            Phase::Stopping { .. } => {}
             Phase::Classifying { evidence, tree, .. } => {
                 evidence.get_or_insert(Evidence { oom_kills: None });
                 tree.get_or_insert_default();
@@ -393,6 +415,25 @@ impl Core {
     fn on_cause_changed(&mut self, now: Mono) {
         if let Phase::Held { retry_at } = &mut self.phase {
             *retry_at = (*retry_at).min(now.plus(DEBOUNCE));
+        }
+    }
+
+    fn look_at_memory(&mut self, now: Mono, out: &mut Vec<Action>) {
+        if let Some(counts_processes) = self.memory.look(now) {
+            out.push(Action::SampleMemory {
+                attempt: self.attempt,
+                counts_processes,
+            });
+        }
+    }
+
+    fn on_memory(&mut self, now: Mono, sample: memory::Sample) {
+        // Once it has ended an answer that was on its way says nothing.
+        if matches!(
+            self.phase,
+            Phase::Starting | Phase::Running | Phase::Stopping { .. }
+        ) {
+            self.memory.take(now, sample);
         }
     }
 

@@ -134,6 +134,7 @@ impl Core {
             | Event::EvidenceCollected { .. }
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
+            | Event::MemorySampled { .. }
             | Event::CauseChanged => {}
         }
     }

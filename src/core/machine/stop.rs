@@ -123,6 +123,7 @@ impl Core {
             | Phase::Closing { .. }
             | Phase::Exited => return,
         }
+        self.memory.end();
         let scope = if self.wanted == Wanted::Gateway {
             TreeScope::Gateway
         } else {

@@ -5,7 +5,7 @@ use super::super::folder::Folder;
 use super::super::leftovers;
 use super::super::lock_files;
 use super::super::log;
-use super::super::memory::OomBaseline;
+use super::super::memory::{OomBaseline, Sampler};
 use super::super::probe;
 use super::super::proc::Proc;
 use super::super::reap::{self, Leftovers};
@@ -90,6 +90,10 @@ impl Supervisor {
             } => self.probe(attempt, target, timeout),
             Action::FindListeners { attempt } => self.find_listeners(attempt),
             Action::StartChannels { attempt } => self.start_channels(attempt),
+            Action::SampleMemory {
+                attempt,
+                counts_processes,
+            } => self.sample_memory(attempt, counts_processes),
             Action::Watch => self.watch_causes(),
             Action::Unwatch => self.watch = None,
             Action::Report(report) => log::emit(&render::report(&report)),
@@ -181,6 +185,7 @@ impl Supervisor {
             Ok(child) => {
                 emergency::remember_child(child.pid);
                 self.child = Some(child);
+                self.sampler = Some(Sampler::new(Path::new("/"), child.pid.as_raw()));
                 self.record_child(child);
                 Event::Spawned {
                     attempt,
@@ -278,6 +283,20 @@ impl Supervisor {
                 })
                 .await;
         });
+    }
+
+    fn sample_memory(&mut self, attempt: Attempt, counts_processes: bool) {
+        let Some(sampler) = &mut self.sampler else {
+            return;
+        };
+        if counts_processes {
+            let us = i32::try_from(std::process::id()).unwrap_or(0);
+            let (proc, account) = (&self.proc, &self.launch.account);
+            sampler.count(us, |pid| is_of_gateway(proc, Pid::from_raw(pid), account));
+        }
+        let sample = sampler.sample(self.clock.now());
+        self.queue
+            .push_back(Event::MemorySampled { attempt, sample });
     }
 
     fn find_listeners(&self, attempt: Attempt) {

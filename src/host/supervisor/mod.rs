@@ -17,7 +17,7 @@ use super::footprint;
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
-use super::memory::{self, OomBaseline};
+use super::memory::{self, OomBaseline, Sampler};
 use super::proc::Proc;
 use super::reap::{self, Leftovers, Next};
 use super::relay::{LineEvent, Relay, RelayError, Sinks};
@@ -74,6 +74,7 @@ pub(super) struct Supervisor {
     child: Option<child::Child>,
     tree: Option<Tree>,
     oom: Option<OomBaseline>,
+    sampler: Option<Sampler>,
     watch: Option<CauseWatch>,
     ending: Option<Ending>,
     /// Calls of the gateway's own command line that somebody waits for.
@@ -160,6 +161,7 @@ fn begin(
         child: None,
         tree: None,
         oom: None,
+        sampler: None,
         watch: None,
         ending: None,
         calls: channels::Calls::default(),

@@ -29,7 +29,8 @@ pub(super) fn attempt_of(event: &Event) -> Option<Attempt> {
         | Event::ChildExited { attempt, .. }
         | Event::EvidenceCollected { attempt, .. }
         | Event::TreeEnded { attempt, .. }
-        | Event::ChannelsStarted { attempt, .. } => Some(*attempt),
+        | Event::ChannelsStarted { attempt, .. }
+        | Event::MemorySampled { attempt, .. } => Some(*attempt),
     }
 }
 
@@ -48,7 +49,8 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         | Action::EndTree { attempt, .. }
         | Action::Probe { attempt, .. }
         | Action::FindListeners { attempt }
-        | Action::StartChannels { attempt } => Some(*attempt),
+        | Action::StartChannels { attempt }
+        | Action::SampleMemory { attempt, .. } => Some(*attempt),
         Action::Terminate
         | Action::Kill
         | Action::Watch

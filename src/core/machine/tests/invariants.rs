@@ -281,6 +281,7 @@ impl Told {
             | Event::EvidenceCollected { .. }
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
+            | Event::MemorySampled { .. }
             | Event::CauseChanged => {}
         }
         if moment.after.attempt != moment.before.attempt {

@@ -1,10 +1,12 @@
 //! Every kind of event, good and bad, for trying a phase.
 
 use super::facts::attempt_of;
+use super::world::memory_sample;
 use super::world::{Config, FakeLock, FakeProcess, LockOwner, PORT, Process, Volume};
 use crate::core::event::{Attempt, Event, Instance, Request};
 use crate::core::exit_class::{ExitStatus, Marker, OomCount, Refusal};
 use crate::core::locks::LockKind;
+use crate::core::memory::Kib;
 use crate::core::readiness::{HealthBody, Listener, ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::{Millis, Mono};
 
@@ -210,6 +212,10 @@ fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
             survivors,
         });
     }
+    events.push(Event::MemorySampled {
+        attempt,
+        sample: memory_sample(Mono(0), Kib::of_mb(1_000), Kib::of_mb(2_048)),
+    });
     for result in [Ok(vec!["telegram".to_owned()]), Err("EPIPE".to_owned())] {
         events.push(Event::ChannelsStarted { attempt, result });
     }
@@ -272,6 +278,7 @@ const fn label(event: &Event) -> &'static str {
         Event::EvidenceCollected { .. } => "EvidenceCollected",
         Event::TreeEnded { .. } => "TreeEnded",
         Event::ChannelsStarted { .. } => "ChannelsStarted",
+        Event::MemorySampled { .. } => "MemorySampled",
         Event::CauseChanged => "CauseChanged",
     }
 }

@@ -6,6 +6,7 @@ use crate::core::event::Instance;
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::leftovers::{ProcessFacts, SameFolder};
 use crate::core::locks::{Claim, KernelLock, LockContent, LockFacts, LockKind, OwnerFacts, Seen};
+use crate::core::memory::{Kib, LimitFrom, Sample};
 use crate::core::time::{Millis, Mono};
 use crate::core::volume::{VolumeFacts, WriteProbe};
 
@@ -335,4 +336,19 @@ impl Life {
 pub(super) enum Answer {
     After(u64),
     Never,
+}
+
+/// What a look finds where the gateway is all that uses memory.
+pub(super) fn memory_sample(at: Mono, tree: Kib, limit: Kib) -> Sample {
+    Sample {
+        at,
+        main: tree,
+        tree,
+        processes: 1,
+        available: limit.less(tree),
+        limit,
+        limit_from: LimitFrom::Machine,
+        usage: tree,
+        stalled: None,
+    }
 }

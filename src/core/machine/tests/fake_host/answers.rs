@@ -1,10 +1,12 @@
 //! What the simulated world answers to each question.
 
+use super::super::world::memory_sample;
 use super::{
-    Action, Attempt, Config, Event, FakeHost, FakeProcess, HealthBody, LockOwner, Marker, Newest,
-    PORT, ProbeOutcome, ProbeTarget, Process, ProcessVerdict, Progress, Seeding, leftovers,
+    Action, Attempt, Config, Event, FakeHost, FakeProcess, Gateway, HealthBody, LockOwner, Marker,
+    Newest, PORT, ProbeOutcome, ProbeTarget, Process, ProcessVerdict, Progress, Seeding, leftovers,
 };
 use crate::core::event::Mended;
+use crate::core::memory::Kib;
 
 impl FakeHost {
     /// `None` for what is not answered.
@@ -84,6 +86,7 @@ impl FakeHost {
                 attempt,
                 result: Ok(vec!["telegram".to_owned()]),
             },
+            Action::SampleMemory { attempt, .. } => self.memory(attempt),
             Action::Spawn { .. }
             | Action::Terminate
             | Action::Kill
@@ -92,6 +95,16 @@ impl FakeHost {
             | Action::Report(_)
             | Action::Exit(_) => return None,
         })
+    }
+
+    fn memory(&self, attempt: Attempt) -> Event {
+        let is_alive = |it: &&Gateway| it.attempt == attempt && it.is_alive;
+        let gateway = self.gateways.iter().find(is_alive);
+        let tree = gateway.map_or(Kib(0), |_| Kib::of_mb(1_000));
+        Event::MemorySampled {
+            attempt,
+            sample: memory_sample(self.now, tree, Kib::of_mb(2_048)),
+        }
     }
 
     fn about(&self) -> impl Iterator<Item = (usize, FakeProcess)> {

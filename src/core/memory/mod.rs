@@ -1,0 +1,11 @@
+//! Memory: what was seen of it, and what is to be done before the kernel does something.
+//!
+//! Amounts are in KiB, the unit of `/proc`; people are told MB, as `fly machine update --vm-memory` takes them.
+
+mod sample;
+mod series;
+mod watch;
+
+pub use sample::{Kib, LimitFrom, Sample};
+pub use series::{Point, Series};
+pub use watch::Watch;
