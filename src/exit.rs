@@ -2,7 +2,7 @@
 
 /// How clawkeeper ends, when it does not end with its child's own code.
 ///
-/// The codes below 64 are kept free for `check`, which grades its findings, and for the child of
+/// The codes below 64 are kept free for `check` and `health`, which grade what they find, and for the child of
 /// `run --mode init`, whose code is passed on as it is (`n`, or `128 + signal`).
 /// 137 is never used for an end of our own: Fly's init takes it for an out-of-memory kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Exit {
     CheckWarnings,
     /// `check`: the gateway would not be started; `run` would hold.
     CheckHolds,
+    /// `health`: not ready, not alive, or nobody there to ask.
+    Unhealthy,
     /// The command line or a `CLAWKEEPER_*` variable is wrong (`EX_USAGE` of sysexits.h).
     Usage,
     /// A file named on the command line cannot be used (`EX_NOINPUT`).
@@ -39,6 +41,8 @@ impl Exit {
             Self::Stopped => 0,
             Self::CheckWarnings => 1,
             Self::CheckHolds => 2,
+            // Docker's HEALTHCHECK knows 0 and 1 only.
+            Self::Unhealthy => 1,
             Self::Usage => 64,
             Self::Input => 66,
             Self::Internal => 70,

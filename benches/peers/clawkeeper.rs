@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::bed::{Bed, Failure};
+use crate::bed::{Bed, Failure, free_port};
 use crate::role::Role;
 use crate::subject::Subject;
 use crate::wire::Kind;
@@ -53,6 +53,8 @@ pub(crate) fn environment(state: &Path) -> io::Result<Vec<OsString>> {
         folder,
         "OPENCLAW_GATEWAY_TOKEN=a-token-for-the-benchmark-only".into(),
         "CLAWKEEPER_BACKOFF_MIN=0".into(),
+        // On, as it is by default, on a port of its own: several subjects run side by side.
+        format!("CLAWKEEPER_HEALTH_LISTEN=127.0.0.1:{}", free_port()?).into(),
     ])
 }
 

@@ -6,9 +6,11 @@
 
 mod check;
 mod config;
+mod health;
 mod locks;
 mod replay;
 
+use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
 use crate::host::init::{self, ForwardTo, InitOptions};
@@ -35,12 +37,13 @@ Examples:
   clawkeeper run -- bash                           any other command: a plain init
   clawkeeper check                                 what would stop a start, changing nothing
   clawkeeper locks --clear                         clear stale locks, as a start would
+  clawkeeper health                                is the gateway ready? (0 yes, 1 no)
 
 Exit codes:
   0 stopped as asked · 64 wrong setting or flag · 66 a named file cannot be used · 70 a defect in clawkeeper
   71 the system refused something essential · 75 another clawkeeper keeps this state folder
   124 the gateway had to be killed after the stop timeout · 126/127 a command that cannot be run
-  check: 0 fine, 1 warnings, 2 the gateway would not be started";
+  check: 0 fine, 1 warnings, 2 the gateway would not be started · health: 0 ready, 1 not";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -53,6 +56,8 @@ enum Verb {
     /// Look at the gateway's config, or print what a first one would be
     #[command(subcommand)]
     Config(Config),
+    /// Ask the running clawkeeper whether its gateway serves: exit code 0 if it does, 1 if not
+    Health(Health),
     /// Feed a journal through the decisions again and print them
     Replay {
         /// A journal: <state>/clawkeeper/journal.ndjson, or journal.1.ndjson for what came before
@@ -114,6 +119,9 @@ struct Flags {
     /// The port the platform forwards to (fly.toml's internal_port); the gateway's sockets are compared with it
     #[arg(long, value_name = "PORT")]
     internal_port: Option<OsString>,
+    /// Where clawkeeper answers /livez, /readyz and /metrics: ADDRESS:PORT, or off [default: 127.0.0.1:9180]
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<OsString>,
     /// true: in init mode, signals go to the command's whole process group [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     signal_group: Option<OsString>,
@@ -146,6 +154,23 @@ struct Locks {
     json: bool,
 }
 
+/// For HEALTHCHECK and scripts: asks over HTTP, as a probe does, and needs no curl.
+#[derive(Debug, Args)]
+struct Health {
+    /// Only whether clawkeeper itself works, whatever its gateway does
+    #[arg(long)]
+    live: bool,
+    /// The answer as JSON instead of one line
+    #[arg(long)]
+    json: bool,
+    /// Give up after this long
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = length_of_time)]
+    timeout: Millis,
+    /// Where to ask, if not at CLAWKEEPER_HEALTH_LISTEN
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<OsString>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Config {
     /// Say whether the gateway could start with its config
@@ -171,6 +196,7 @@ pub fn main() -> ExitCode {
             Verb::Check(check) => check::run(&check).into(),
             Verb::Locks(locks) => locks::run(&locks).into(),
             Verb::Config(config) => config::run(&config).into(),
+            Verb::Health(health) => health::run(&health).into(),
             Verb::Replay { file } => replay::run(&file).into(),
         },
         Err(error) => {
@@ -222,9 +248,7 @@ fn run_init(argv: &[OsString], settings: &Settings) -> u8 {
         } else {
             ForwardTo::Command
         },
-        stop_timeout: settings
-            .stop_timeout
-            .map(crate::core::time::Millis::to_duration),
+        stop_timeout: settings.stop_timeout.map(Millis::to_duration),
         ..InitOptions::default()
     };
     init::run(argv, &options)
@@ -244,6 +268,7 @@ impl Flags {
             ("no-mount", &self.no_mount),
             ("config-seed", &self.config_seed),
             ("internal-port", &self.internal_port),
+            ("health-listen", &self.health_listen),
             ("signal-group", &self.signal_group),
             ("log-level", &self.log_level),
             ("log-format", &self.log_format),
@@ -252,6 +277,10 @@ impl Flags {
             .filter_map(|(name, value)| Some((name, value.as_deref()?)))
             .collect()
     }
+}
+
+fn length_of_time(text: &str) -> Result<Millis, &'static str> {
+    settings::time(text).ok_or("not a length of time such as 3s or 500ms")
 }
 
 /// The launch that a command other than `run` looks at: the image's gateway, unless one is named.

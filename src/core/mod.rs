@@ -16,5 +16,6 @@ pub mod memory;
 pub mod output;
 pub mod readiness;
 pub mod restart;
+pub mod status;
 pub mod time;
 pub mod volume;

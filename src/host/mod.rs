@@ -6,6 +6,7 @@ pub mod config_store;
 pub mod early;
 pub mod folder;
 pub mod footprint;
+pub mod http;
 pub mod init;
 pub mod journal;
 pub mod launch;

@@ -26,34 +26,69 @@ const NOT_HTTP: ProbeOutcome = ProbeOutcome::Answered {
 };
 
 async fn ask_without_limit(address: SocketAddr, target: ProbeTarget) -> ProbeOutcome {
-    let Ok(stream) = TcpStream::connect(address).await else {
-        return ProbeOutcome::Refused;
-    };
-    let Ok((mut sender, connection)) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await
-    else {
-        return NOT_HTTP;
-    };
-    let request = hyper::Request::get(target.path())
+    match get(address, target.path()).await {
+        Ok(Answer { status, body }) => ProbeOutcome::Answered {
+            status,
+            body: body.and_then(|body| parse(&body)),
+        },
+        Err(NoAnswer::Refused) => ProbeOutcome::Refused,
+        Err(NoAnswer::NotHttp) => NOT_HTTP,
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body; `None` when it is too long or was cut off.
+    pub body: Option<Bytes>,
+}
+
+/// Why there is no HTTP answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// There is no connection to be had.
+    #[error("nobody listens there")]
+    Refused,
+    /// Something else than HTTP came back, or nothing before the connection was closed.
+    #[error("what listens there does not speak HTTP")]
+    NotHttp,
+}
+
+/// Asks for a path once, without a limit of time.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn get(address: SocketAddr, path: &'static str) -> Result<Answer, NoAnswer> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|_| NoAnswer::Refused)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| NoAnswer::NotHttp)?;
+    let request = hyper::Request::get(path)
         .header(hyper::header::HOST, address.to_string())
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .expect("a constant request is well-formed");
     // The connection is driven beside the request and ends with it.
     let connection = tokio::spawn(connection);
-    let outcome = match sender.send_request(request).await {
+    let answer = match sender.send_request(request).await {
         Ok(response) => {
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), BODY_MAX_BYTES)
                 .collect()
                 .await;
-            let body = body.ok().and_then(|body| parse(&body.to_bytes()));
-            ProbeOutcome::Answered { status, body }
+            Ok(Answer {
+                status,
+                body: body.ok().map(http_body_util::Collected::to_bytes),
+            })
         }
-        Err(_) => NOT_HTTP,
+        Err(_) => Err(NoAnswer::NotHttp),
     };
     connection.abort();
-    outcome
+    answer
 }
 
 /// Only a JSON object counts: older versions answer any path with a page.

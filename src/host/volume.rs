@@ -143,6 +143,12 @@ fn elapsed(started: Instant) -> Millis {
     Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The room on the file system of the state folder. May hang with a network file system.
+#[must_use]
+pub fn room(state_dir: &Path) -> Option<Space> {
+    space(&existing(state_dir))
+}
+
 fn space(path: &Path) -> Option<Space> {
     let room = nix::sys::statvfs::statvfs(path).ok()?;
     Some(Space {

@@ -292,7 +292,7 @@ const fn unknown_why(why: UnknownWhy) -> &'static str {
     }
 }
 
-const fn stage_words(stage: Stage) -> &'static str {
+pub(super) const fn stage_words(stage: Stage) -> &'static str {
     match stage {
         Stage::Volume => "checking the volume",
         Stage::Leftovers => "looking for leftover processes",

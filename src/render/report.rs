@@ -256,7 +256,7 @@ const fn leftover_why(why: LeftoverWhy) -> &'static str {
     }
 }
 
-const fn cause_word(cause: StopCause) -> &'static str {
+pub(super) const fn cause_word(cause: StopCause) -> &'static str {
     match cause {
         StopCause::ChannelsOff => "channels-off",
         StopCause::Hung => "hung",
@@ -266,7 +266,7 @@ const fn cause_word(cause: StopCause) -> &'static str {
 }
 
 /// `SIGKILL`, or the number of a real-time signal.
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     Signal::try_from(signal)
         .map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
 }

@@ -7,8 +7,10 @@ mod table;
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
 use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use table::SETTINGS;
+pub use table::time;
 
 /// What every setting's environment variable begins with.
 pub const PREFIX: &str = "CLAWKEEPER_";
@@ -105,6 +107,8 @@ pub struct Settings {
     pub config_seed: ConfigSeed,
     /// `--internal-port`.
     pub internal_port: Option<u16>,
+    /// `--health-listen`; `None` when off.
+    pub health_listen: Option<SocketAddr>,
     /// `--signal-group`.
     pub signal_group: bool,
     /// `--log-level`.
@@ -116,6 +120,10 @@ pub struct Settings {
 impl Settings {
     /// From SIGTERM to SIGKILL for a gateway: what its own drain may take (315 s, 330 s in all; measured on 2026.9.6).
     pub const GATEWAY_STOP_TIMEOUT: Millis = Millis::from_secs(330);
+
+    /// Where health is asked for unless somebody says otherwise: from this machine only.
+    pub const HEALTH_LISTEN: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 }
 
 impl Default for Settings {
@@ -132,6 +140,7 @@ impl Default for Settings {
             no_mount: NoMountPolicy::Warn,
             config_seed: ConfigSeed::Environment,
             internal_port: None,
+            health_listen: Some(Self::HEALTH_LISTEN),
             signal_group: false,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,

@@ -3,6 +3,7 @@
 use super::{ConfigSeed, LogFormat, LogLevel, Mode, Settings, User};
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
+use std::net::SocketAddr;
 
 /// The longest a length of time may be; a longer one is a slip of the hand.
 const LONGEST: Millis = Millis::from_secs(7 * 24 * 3600);
@@ -109,6 +110,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "health-listen",
+        takes: "ADDRESS:PORT such as 127.0.0.1:9180 or [::]:9180, or off",
+        apply: |to, text| {
+            to.health_listen = if text == "off" {
+                None
+            } else {
+                Some(text.parse().ok().filter(has_port)?)
+            };
+            Some(())
+        },
+    },
+    Setting {
         name: "signal-group",
         takes: "true or false",
         apply: |to, text| boolean(text).map(|yes| to.signal_group = yes),
@@ -141,7 +154,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
 ];
 
-fn time(text: &str) -> Option<Millis> {
+/// A port of the kernel's choice is one that nobody could ask.
+const fn has_port(address: &SocketAddr) -> bool {
+    address.port() > 0
+}
+
+/// `90s`, `5m`, `250ms`, or a bare number of seconds; a week at most.
+pub fn time(text: &str) -> Option<Millis> {
     // A bare number is a number of seconds, as in `docker stop --time`.
     let length = match text.parse::<u64>() {
         Ok(seconds) => std::time::Duration::from_secs(seconds),

@@ -88,3 +88,14 @@ fn a_user_is_a_name_or_numbers() {
         }
     );
 }
+
+#[test]
+fn health_is_asked_for_at_an_address_with_a_port_or_not_at_all() {
+    let listen = |text| settings(&[("CLAWKEEPER_HEALTH_LISTEN", text)]).health_listen;
+    assert_eq!(listen("off"), None);
+    assert_eq!(listen("[::]:9180"), "[::]:9180".parse().ok());
+    for wrong in ["9180", "localhost:9180", "127.0.0.1", "127.0.0.1:0", "on"] {
+        let env = environment(&[("CLAWKEEPER_HEALTH_LISTEN", wrong)]);
+        assert!(resolve(&env, &[]).is_err(), "{wrong}");
+    }
+}

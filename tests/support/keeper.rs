@@ -248,6 +248,8 @@ impl Plan {
             .env("CLAWKEEPER_MODE", "gateway")
             .env("CLAWKEEPER_LOG_FORMAT", "json")
             .env("CLAWKEEPER_HOLD_RETRY", "1h")
+            // Its default port is one for the whole machine, and tests run side by side.
+            .env("CLAWKEEPER_HEALTH_LISTEN", "off")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
     }
 

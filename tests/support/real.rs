@@ -237,6 +237,8 @@ impl Site {
             .env("HOME", self.file("home"))
             .env("TMPDIR", self.file("tmp"))
             .env("OPENCLAW_STATE_DIR", self.file("state"))
+            // Its default port is one for the whole machine, and tests run side by side.
+            .env("CLAWKEEPER_HEALTH_LISTEN", "off")
             .env("OPENCLAW_GATEWAY_TOKEN", TOKEN)
             // Without a network npm would try for minutes.
             .env("npm_config_fetch_retries", "0")

@@ -6,6 +6,7 @@ use super::super::exit_class::{Marker, StopCause};
 use super::super::readiness::{
     self, ListenVerdict, Listener, ProbeOutcome, ProbeTarget, Progress, StartVerdict,
 };
+use super::super::status::GatewayStatus;
 use super::super::time::{Millis, Mono};
 use super::{Core, Phase, Wanted};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub(super) struct Boot {
     probe_at: Option<Mono>,
     /// When the last question was sent.
     probe_sent: Mono,
+    /// How long the last answer took.
+    #[serde(default)]
+    probe_took: Option<Millis>,
     answering_since: Option<Mono>,
     progress: Progress,
     progress_at: Mono,
@@ -35,6 +39,9 @@ pub(super) struct Boot {
     silent_since: Option<Mono>,
     silence_said: bool,
     channels: Channels,
+    /// True from the breaker's own line until something brings the channels back.
+    #[serde(default)]
+    channels_suppressed: bool,
 }
 
 /// What is to be done about channels that the gateway's crash breaker left off.
@@ -85,6 +92,7 @@ impl Core {
             probe: self.policy.start_probe,
             probe_at: Some(now.plus(START_PROBE)),
             probe_sent: now,
+            probe_took: None,
             answering_since: None,
             progress: Progress::default(),
             progress_at: now,
@@ -93,9 +101,11 @@ impl Core {
             silent_since: None,
             silence_said: false,
             channels: Channels::On,
+            channels_suppressed: false,
         });
         self.memory.begin(now);
         self.phase = Phase::Starting;
+        self.chronicle.note_start();
         out.push(Action::Report(Report::Started {
             attempt: self.attempt,
             pid,
@@ -206,6 +216,11 @@ impl Core {
             return;
         }
         boot.markers.push(marker);
+        match marker {
+            Marker::BreakerTripped => boot.channels_suppressed = true,
+            Marker::BreakerRecovered => boot.channels_suppressed = false,
+            Marker::Ready | Marker::Listening | Marker::HeapOom | Marker::Refusal(_) => {}
+        }
         if !matches!(self.phase, Phase::Starting | Phase::Running) {
             return;
         }
@@ -240,6 +255,7 @@ impl Core {
         match result {
             Ok(names) => {
                 boot.channels = Channels::On;
+                boot.channels_suppressed = false;
                 out.push(Action::Report(Report::ChannelsStarted { names }));
             }
             Err(why) => self.leave_channels_off(now, why, out),
@@ -273,6 +289,11 @@ impl Core {
         progress: Progress,
         out: &mut Vec<Action>,
     ) {
+        if readiness::is_alive(outcome)
+            && let Some(boot) = &mut self.boot
+        {
+            boot.probe_took = Some(now.since(boot.probe_sent));
+        }
         match self.phase {
             Phase::Starting => self.on_start_probe(now, target, outcome, progress, out),
             Phase::Running => self.on_liveness_probe(now, outcome, out),
@@ -406,6 +427,24 @@ impl Core {
                     verdict,
                 }));
             }
+        }
+    }
+}
+
+/// A word of the gateway's own is passed on only as far as a word goes.
+const WORD_MAX: usize = 64;
+
+impl Boot {
+    pub(super) fn status(&self, now: Mono) -> GatewayStatus {
+        let waits_for = self.pending.as_deref().filter(|_| self.ready.is_none());
+        GatewayStatus {
+            pid: self.pid,
+            up_for: now.since(self.started),
+            ready_for: self.ready.map(|at| now.since(at)),
+            waits_for: waits_for.map(|it| it.chars().take(WORD_MAX).collect()),
+            silent_for: self.silent_since.map(|at| now.since(at)),
+            probe_took: self.probe_took,
+            channels_suppressed: self.channels_suppressed,
         }
     }
 }

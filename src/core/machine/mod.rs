@@ -19,6 +19,7 @@
 //! Every phase but `Held` and `Exited` has a deadline; `Held` has a time for its next look.
 
 mod boot;
+mod chronicle;
 mod obstacles;
 mod preflight;
 mod stop;
@@ -35,6 +36,7 @@ use super::restart::{History, Pace};
 use super::time::{Millis, Mono};
 use super::volume::{NoMountPolicy, VolumeWarning};
 use boot::Boot;
+use chronicle::Chronicle;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -99,6 +101,8 @@ pub struct Core {
     asked_by: Option<(String, Option<i32>)>,
     rounds: Rounds,
     said: Said,
+    #[serde(default)]
+    chronicle: Chronicle,
 }
 
 /// How often this look has gone back to an earlier step. Bounded, or a file or process that comes and goes
@@ -208,42 +212,52 @@ impl Core {
             asked_by: None,
             rounds: Rounds::default(),
             said: Said::default(),
+            chronicle: Chronicle::default(),
         }
     }
 
     /// Takes in one fact and says what to do. An answer to a look that is over changes nothing.
     pub fn step(&mut self, now: Mono, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
+        let before = self.phase_word();
+        self.take_in(now, event, &mut out);
+        if self.phase_word() != before {
+            self.chronicle.note_phase(now);
+        }
+        out
+    }
+
+    fn take_in(&mut self, now: Mono, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Begun => {
                 if self.phase == Phase::New {
-                    self.begin_look(now, Stage::Volume, &mut out);
+                    self.begin_look(now, Stage::Volume, out);
                 }
             }
-            Event::DeadlinePassed => self.on_deadline(now, &mut out),
+            Event::DeadlinePassed => self.on_deadline(now, out),
             Event::SignalReceived {
                 signal: Request::Stop,
                 name,
                 sender,
             } => {
-                self.on_stop(now, name, sender, &mut out);
+                self.on_stop(now, name, sender, out);
             }
             Event::SignalReceived {
                 signal: Request::Look,
                 ..
-            } => self.on_look(now, &mut out),
+            } => self.on_look(now, out),
             Event::CauseChanged => self.on_cause_changed(now),
             Event::Spawned { attempt, pid } => {
                 if self.awaits(attempt, Stage::Spawn) {
-                    self.on_spawned(now, pid, &mut out);
+                    self.on_spawned(now, pid, out);
                 }
             }
             Event::SpawnFailed { attempt, error } => {
                 if self.awaits(attempt, Stage::Spawn) {
-                    self.hold_or_close(now, HoldWhy::CannotExecute(error), &mut out);
+                    self.hold_or_close(now, HoldWhy::CannotExecute(error), out);
                 }
             }
-            Event::LineSeen { attempt, marker } => self.on_line(now, attempt, marker, &mut out),
+            Event::LineSeen { attempt, marker } => self.on_line(now, attempt, marker, out),
             Event::ProbeFinished {
                 attempt,
                 target,
@@ -251,17 +265,17 @@ impl Core {
                 progress,
             } => {
                 if attempt == self.attempt {
-                    self.on_probe(now, target, &outcome, progress, &mut out);
+                    self.on_probe(now, target, &outcome, progress, out);
                 }
             }
             Event::ListenersFound { attempt, listeners } => {
                 if attempt == self.attempt {
-                    self.on_listeners(&listeners, &mut out);
+                    self.on_listeners(&listeners, out);
                 }
             }
             Event::ChildExited { attempt, status } => {
                 if attempt == self.attempt {
-                    self.on_exit(now, status, &mut out);
+                    self.on_exit(now, status, out);
                 }
             }
             Event::EvidenceCollected { attempt, oom_kills } => {
@@ -269,7 +283,7 @@ impl Core {
                     && let Phase::Classifying { evidence, .. } = &mut self.phase
                 {
                     *evidence = Some(Evidence { oom_kills });
-                    self.try_classify(now, &mut out);
+                    self.try_classify(now, out);
                 }
             }
             Event::TreeEnded {
@@ -278,12 +292,12 @@ impl Core {
                 survivors,
             } => {
                 if attempt == self.attempt {
-                    self.on_tree_ended(now, ended, survivors, &mut out);
+                    self.on_tree_ended(now, ended, survivors, out);
                 }
             }
             Event::ChannelsStarted { attempt, result } => {
                 if attempt == self.attempt {
-                    self.on_channels_started(now, result, &mut out);
+                    self.on_channels_started(now, result, out);
                 }
             }
             Event::MemorySampled { attempt, sample } => {
@@ -297,9 +311,8 @@ impl Core {
             | Event::LocksFound { .. }
             | Event::LocksCleared { .. }
             | Event::ConfigRead { .. }
-            | Event::ConfigSeeded { .. }) => self.on_answer(now, answer, &mut out),
+            | Event::ConfigSeeded { .. }) => self.on_answer(now, answer, out),
         }
-        out
     }
 
     /// When the shell must come back with [`Event::DeadlinePassed`], whatever happens until then.

@@ -153,6 +153,7 @@ impl Core {
             return;
         }
         self.volume_proved = None;
+        self.chronicle.note_volume(facts);
         match volume::judge(facts, self.policy.no_mount) {
             VolumeVerdict::Refuse(problem) => self.hold(now, HoldWhy::Volume(problem), out),
             VolumeVerdict::Usable(warnings) => {
@@ -176,11 +177,13 @@ impl Core {
     }
 
     fn on_config(&mut self, now: Mono, facts: ConfigFacts, out: &mut Vec<Action>) {
-        match config::judge(
+        let verdict = config::judge(
             &facts.state,
             self.policy.may_seed,
             self.policy.allow_unconfigured,
-        ) {
+        );
+        self.chronicle.note_config(verdict != ConfigVerdict::Hold);
+        match verdict {
             ConfigVerdict::Seed if self.rounds.seeds > 0 => {
                 let gone = "what was written is gone again".to_owned();
                 let problem = ConfigProblem::SeedFailed(gone);
@@ -224,11 +227,12 @@ impl Core {
     }
 
     /// SIGHUP while the gateway runs: only said, because the gateway reloads its config itself.
-    fn on_config_looked_at(&self, facts: ConfigFacts, out: &mut Vec<Action>) {
+    fn on_config_looked_at(&mut self, facts: ConfigFacts, out: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Starting | Phase::Running) {
             return;
         }
         let verdict = config::judge(&facts.state, false, self.policy.allow_unconfigured);
+        self.chronicle.note_config(verdict != ConfigVerdict::Hold);
         out.push(Action::Report(match verdict {
             ConfigVerdict::Use | ConfigVerdict::Seed => Report::ConfigFine,
             ConfigVerdict::Hold => Report::ConfigNotFine(problem_of(facts.state)),
@@ -239,6 +243,7 @@ impl Core {
     pub(super) fn hold(&mut self, now: Mono, why: HoldWhy, out: &mut Vec<Action>) {
         let retry_at = now.plus(self.retry_after(&why));
         self.held_since.get_or_insert(now);
+        self.chronicle.note_hold(now, &why);
         self.phase = Phase::Held { retry_at };
         out.push(Action::Watch);
         if self.said.held.as_ref() != Some(&why) {

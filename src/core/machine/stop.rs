@@ -200,6 +200,7 @@ impl Core {
         });
         let uptime = ended.since(boot.started);
         let (attempt, pid) = (self.attempt, boot.pid);
+        self.chronicle.note_exit(ended, &class, status, uptime);
         out.push(Action::Report(Report::Exited {
             attempt,
             pid,

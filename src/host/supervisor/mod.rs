@@ -14,6 +14,7 @@ mod emergency;
 
 use super::clock::{self, Clock};
 use super::footprint;
+use super::http::{self, Desk, Question};
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
@@ -68,6 +69,8 @@ pub(super) struct Supervisor {
     queue: VecDeque<Event>,
     sender: mpsc::Sender<Event>,
     receiver: mpsc::Receiver<Event>,
+    /// What the health listener wants to know.
+    questions: mpsc::Receiver<Question>,
     instance: Arc<Mutex<InstanceLock>>,
     /// True while a look at the volume has not come back: a hanging disk gets one thread, not many.
     volume_is_busy: Arc<AtomicBool>,
@@ -145,17 +148,20 @@ fn begin(
         );
     }
     let (clock, core) = (Clock::start(), Core::new(policy(&settings, &launch)));
+    let launch = Arc::new(launch);
+    let (desk, questions) = Desk::new(Arc::clone(&launch));
     let mut supervisor = Supervisor {
         journal: Journal::open(&launch.state_dir, &core, clock.now(), clock::wall()),
         core,
         clock,
         proc: Proc::default(),
         settings: Arc::new(settings),
-        launch: Arc::new(launch),
+        launch,
         relay: Arc::clone(&relay),
         queue: VecDeque::from([Event::Begun]),
         sender,
         receiver,
+        questions,
         instance: Arc::default(),
         volume_is_busy: Arc::default(),
         child: None,
@@ -166,7 +172,7 @@ fn begin(
         ending: None,
         calls: channels::Calls::default(),
     };
-    let ended = emergency::guard(|| runtime.block_on(supervisor.live()));
+    let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
     // Both threads finish side by side. Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
     supervisor.journal.end();
     let _ = relay.shutdown(LAST_OUTPUT);
@@ -273,8 +279,11 @@ fn say_first_line(launch: &Launch) {
 }
 
 impl Supervisor {
-    async fn live(&mut self) -> std::io::Result<Ending> {
+    async fn live(&mut self, desk: Desk) -> std::io::Result<Ending> {
         let mut signals = Signals::open()?;
+        if let Some(address) = self.settings.health_listen {
+            tokio::spawn(http::serve(address, desk));
+        }
         loop {
             while let Some(event) = self.queue.pop_front() {
                 self.take_in(event);
@@ -299,6 +308,11 @@ impl Supervisor {
                     if core_deadline.is_some_and(|at| Instant::now() >= at) {
                         self.queue.push_back(Event::DeadlinePassed);
                     }
+                }
+                // Last, so that nobody's questions keep the loop from its work.
+                Some(question) = self.questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = question.send(self.core.status(self.clock.now()));
                 }
             }
         }

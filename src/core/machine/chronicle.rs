@@ -1,0 +1,162 @@
+//! What has happened so far, kept for those who ask; no decision looks at it.
+
+use super::super::action::{HoldWhy, Stage};
+use super::super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::super::status::{GatewayStatus, Hold, LastExit, RestartClass, Status, VolumeSeen};
+use super::super::time::{Millis, Mono};
+use super::super::volume::{VolumeFacts, WriteProbe};
+use super::{Core, Phase};
+use serde::{Deserialize, Serialize};
+
+/// Bounded: counters, and the last of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Chronicle {
+    phase_since: Option<Mono>,
+    hold: Option<(Mono, HoldWhy)>,
+    starts: u64,
+    restarts: [u64; RestartClass::ALL.len()],
+    last_exit: Option<Ended>,
+    config_usable: Option<bool>,
+    volume: Option<VolumeSeen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Ended {
+    at: Mono,
+    class: ExitClass,
+    status: ExitStatus,
+    after: Millis,
+}
+
+impl Chronicle {
+    pub(super) const fn note_phase(&mut self, now: Mono) {
+        self.phase_since = Some(now);
+    }
+
+    /// A hold lasts through its retries, whose reasons may differ, until a gateway is started.
+    pub(super) fn note_hold(&mut self, now: Mono, why: &HoldWhy) {
+        let since = self.hold.take().map_or(now, |(since, _)| since);
+        self.hold = Some((since, why.clone()));
+    }
+
+    pub(super) fn note_start(&mut self) {
+        self.hold = None;
+        self.starts = self.starts.saturating_add(1);
+        let class = self
+            .last_exit
+            .as_ref()
+            .and_then(|it| RestartClass::of(&it.class));
+        if let Some(count) = class
+            .and_then(RestartClass::position)
+            .and_then(|at| self.restarts.get_mut(at))
+        {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub(super) fn note_exit(
+        &mut self,
+        at: Mono,
+        class: &ExitClass,
+        status: ExitStatus,
+        after: Millis,
+    ) {
+        self.last_exit = Some(Ended {
+            at,
+            class: class.clone(),
+            status,
+            after,
+        });
+    }
+
+    pub(super) const fn note_config(&mut self, usable: bool) {
+        self.config_usable = Some(usable);
+    }
+
+    pub(super) fn note_volume(&mut self, facts: &VolumeFacts) {
+        let write_took = match &facts.write {
+            WriteProbe::Written { took } => Some(*took),
+            WriteProbe::Failed { .. } | WriteProbe::TimedOut { .. } => None,
+        };
+        self.volume = Some(VolumeSeen {
+            space: facts.space,
+            write_took,
+        });
+    }
+}
+
+impl Core {
+    /// The machine as it stands.
+    #[must_use]
+    pub fn status(&self, now: Mono) -> Status {
+        let told = &self.chronicle;
+        Status {
+            phase: self.phase_word(),
+            phase_for: told.phase_since.map_or(Millis(0), |at| now.since(at)),
+            stage: self.stage(),
+            uptime: now.since(Mono(0)),
+            attempt: self.attempt,
+            starts: told.starts,
+            restarts: told.restarts,
+            hold: told.hold.as_ref().map(|(since, why)| Hold {
+                why: why.clone(),
+                held_for: now.since(*since),
+            }),
+            next_look_in: self.next_look().map(|at| at.since(now)),
+            stopping: self.stop_cause(),
+            gateway: self.gateway_status(now),
+            last_exit: told.last_exit.as_ref().map(|it| LastExit {
+                class: it.class.clone(),
+                status: it.status,
+                after: it.after,
+                ago: now.since(it.at),
+            }),
+            crashes: self.history.crashes(),
+            config_usable: told.config_usable,
+            volume: told.volume,
+        }
+    }
+
+    const fn stage(&self) -> Option<Stage> {
+        if let Phase::Preflight { stage, .. } = &self.phase {
+            Some(*stage)
+        } else {
+            None
+        }
+    }
+
+    const fn stop_cause(&self) -> Option<StopCause> {
+        if let Phase::Stopping { cause, .. } = &self.phase {
+            Some(*cause)
+        } else {
+            None
+        }
+    }
+
+    const fn next_look(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Backoff { until } => Some(*until),
+            Phase::Held { retry_at } => Some(*retry_at),
+            Phase::New
+            | Phase::Preflight { .. }
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Stopping { .. }
+            | Phase::Classifying { .. }
+            | Phase::Closing { .. }
+            | Phase::Exited => None,
+        }
+    }
+
+    /// A gateway that has ended has no status; how it ended is told once it is classified.
+    fn gateway_status(&self, now: Mono) -> Option<GatewayStatus> {
+        if !matches!(
+            self.phase,
+            Phase::Starting | Phase::Running | Phase::Stopping { .. }
+        ) {
+            return None;
+        }
+        self.boot.as_ref().map(|boot| boot.status(now))
+    }
+}

@@ -1,0 +1,241 @@
+//! What is going on, for those who ask: a plain view of the machine, made by [`Core::status`](super::machine::Core::status).
+//! Holds no value of the config or the environment.
+
+use super::action::{HoldWhy, Stage};
+use super::event::Attempt;
+use super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::time::Millis;
+use super::volume::Space;
+use serde::{Deserialize, Serialize};
+
+/// The machine as it stands at one moment. Times are ages at that moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The phase in one word, one of [`PHASES`].
+    pub phase: &'static str,
+    /// Since it was entered.
+    pub phase_for: Millis,
+    /// The step of a preflight.
+    pub stage: Option<Stage>,
+    /// Since clawkeeper began.
+    pub uptime: Millis,
+    /// Counts looks at the world that may lead to a start.
+    pub attempt: Attempt,
+    /// Gateways started so far.
+    pub starts: u64,
+    /// Starts that followed an exit, by the class of that exit, in the order of [`RestartClass::ALL`].
+    pub restarts: [u64; RestartClass::ALL.len()],
+    /// Why no gateway is started, until one is.
+    pub hold: Option<Hold>,
+    /// Until the next start is tried, in a back-off or hold.
+    pub next_look_in: Option<Millis>,
+    /// Why the gateway is being stopped, while it is.
+    pub stopping: Option<StopCause>,
+    /// The gateway that runs.
+    pub gateway: Option<GatewayStatus>,
+    /// How the gateway before it ended.
+    pub last_exit: Option<LastExit>,
+    /// Crashes in a row, by which the next delay is chosen.
+    pub crashes: u32,
+    /// What the last look at the config found; `None` before the first.
+    pub config_usable: Option<bool>,
+    /// What the last look at the volume found; `None` before the first.
+    pub volume: Option<VolumeSeen>,
+}
+
+/// Every word that [`Status::phase`] may be.
+pub const PHASES: [&str; 10] = [
+    "new",
+    "preflight",
+    "starting",
+    "running",
+    "stopping",
+    "classifying",
+    "backoff",
+    "held",
+    "closing",
+    "exited",
+];
+
+/// Why no gateway is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hold {
+    /// The reason; `render` has the words.
+    pub why: HoldWhy,
+    /// Since it began to hold.
+    pub held_for: Millis,
+}
+
+/// The gateway's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GatewayStatus {
+    /// Its pid, as clawkeeper sees it.
+    pub pid: i32,
+    /// Since it was started.
+    pub up_for: Millis,
+    /// Since it was judged ready.
+    pub ready_for: Option<Millis>,
+    /// What its start waits for, in its own word.
+    pub waits_for: Option<String>,
+    /// Since the first probe in a row that it left unanswered, once it was ready.
+    pub silent_for: Option<Millis>,
+    /// How long its last answer to a probe took.
+    pub probe_took: Option<Millis>,
+    /// True while its crash breaker keeps every channel off.
+    pub channels_suppressed: bool,
+}
+
+/// How a gateway ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastExit {
+    /// Why.
+    pub class: ExitClass,
+    /// How.
+    pub status: ExitStatus,
+    /// How long it had run.
+    pub after: Millis,
+    /// Since then.
+    pub ago: Millis,
+}
+
+/// The last look at the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSeen {
+    /// Room on it; `None` when statvfs(3) failed.
+    pub space: Option<Space>,
+    /// How long a write and its fsync took; `None` when they failed.
+    pub write_took: Option<Millis>,
+}
+
+impl Status {
+    /// True when the gateway serves: it was judged ready, runs, and answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == "running"
+            && self
+                .gateway
+                .as_ref()
+                .is_some_and(|it| it.ready_for.is_some() && it.silent_for.is_none())
+    }
+}
+
+/// What an exit is counted as: its class, and the cause where clawkeeper had asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartClass {
+    /// clawkeeper asked for it.
+    Requested(StopCause),
+    /// Exit 0 unasked.
+    Relaunch,
+    /// It would not start.
+    Refused,
+    /// It returned an error.
+    Crash,
+    /// A signal of somebody else ended it.
+    Signal,
+    /// The kernel killed it for memory.
+    OomKernel,
+    /// V8 ran out of heap.
+    OomHeap,
+}
+
+impl RestartClass {
+    /// All that a start can follow; nothing follows a shutdown.
+    pub const ALL: [Self; 9] = [
+        Self::Requested(StopCause::ChannelsOff),
+        Self::Requested(StopCause::Hung),
+        Self::Requested(StopCause::StartTimeout),
+        Self::Relaunch,
+        Self::Refused,
+        Self::Crash,
+        Self::Signal,
+        Self::OomKernel,
+        Self::OomHeap,
+    ];
+
+    /// What an exit is counted as; `None` for a shutdown.
+    #[must_use]
+    pub const fn of(class: &ExitClass) -> Option<Self> {
+        Some(match class {
+            ExitClass::Requested(StopCause::Shutdown) => return None,
+            ExitClass::Requested(cause) => Self::Requested(*cause),
+            ExitClass::Relaunch => Self::Relaunch,
+            ExitClass::Refused(_) => Self::Refused,
+            ExitClass::Crash { .. } => Self::Crash,
+            ExitClass::Signal { .. } => Self::Signal,
+            ExitClass::OomKernel(_) => Self::OomKernel,
+            ExitClass::OomHeap => Self::OomHeap,
+        })
+    }
+
+    /// The word of the class, as in [`ExitClass::word`].
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Requested(_) => "requested",
+            Self::Relaunch => "relaunch",
+            Self::Refused => "refused",
+            Self::Crash => "crash",
+            Self::Signal => "signal",
+            Self::OomKernel => "oom-kernel",
+            Self::OomHeap => "oom-heap",
+        }
+    }
+
+    /// What clawkeeper had asked for.
+    #[must_use]
+    pub const fn cause(self) -> Option<StopCause> {
+        match self {
+            Self::Requested(cause) => Some(cause),
+            Self::Relaunch
+            | Self::Refused
+            | Self::Crash
+            | Self::Signal
+            | Self::OomKernel
+            | Self::OomHeap => None,
+        }
+    }
+
+    /// Its place in [`RestartClass::ALL`]; a new cause of a stop must be given one.
+    #[must_use]
+    pub const fn position(self) -> Option<usize> {
+        Some(match self {
+            Self::Requested(StopCause::ChannelsOff) => 0,
+            Self::Requested(StopCause::Hung) => 1,
+            Self::Requested(StopCause::StartTimeout) => 2,
+            Self::Requested(StopCause::Shutdown) => return None,
+            Self::Relaunch => 3,
+            Self::Refused => 4,
+            Self::Crash => 5,
+            Self::Signal => 6,
+            Self::OomKernel => 7,
+            Self::OomHeap => 8,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_restart_class_has_the_place_that_it_names() {
+        for (index, class) in RestartClass::ALL.into_iter().enumerate() {
+            assert_eq!(class.position(), Some(index), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_restart_is_counted_under_the_word_of_the_exit() {
+        for class in [
+            ExitClass::Requested(StopCause::Hung),
+            ExitClass::Relaunch,
+            ExitClass::Refused(super::super::exit_class::Refusal::Unexplained),
+            ExitClass::Crash { code: 1 },
+            ExitClass::Signal { signal: 11 },
+            ExitClass::OomHeap,
+        ] {
+            let counted = RestartClass::of(&class).expect("a start can follow it");
+            assert_eq!(counted.word(), class.word());
+        }
+    }
+}
