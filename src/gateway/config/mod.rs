@@ -1,15 +1,23 @@
 //! The gateway's config file: parsed as the gateway parses it, judged before it is started, and
 //! seeded when there is none.
 
+mod diff;
 mod excerpt;
 mod hash;
+mod mask;
 mod parse;
+mod path;
 mod rules;
 mod scan;
 mod secrets;
 mod seed;
+mod show;
 
+pub use diff::{Change, Diff, diff};
 pub use hash::content_hash;
+pub use mask::{MASK, masked};
 pub use parse::{ConfigError, ConfigProblem, MAX_BYTES, MAX_DEPTH, Parsed, Position, parse};
+pub use path::{ConfigPath, PathError};
 pub use rules::examine;
 pub use seed::{SeedError, seed, seed_text, user_seed};
+pub use show::{bare, compact, pretty};
