@@ -22,5 +22,6 @@ pub mod signals;
 pub mod spawn;
 pub mod state;
 pub mod supervisor;
+pub mod validator;
 pub mod volume;
 pub mod watch;

@@ -167,7 +167,7 @@ fn is_weak_name(name: &str) -> bool {
     let plain = plain_name(name);
     let singular = plain.strip_suffix('s').unwrap_or(&plain);
     let ends = |end: &&str| plain.ends_with(*end) || singular.ends_with(*end);
-    WEAK_NAME_ENDS.iter().any(|end| ends(&end))
+    WEAK_NAME_ENDS.iter().any(ends)
 }
 
 /// Whether a text is, or holds, something of a secret's shape.

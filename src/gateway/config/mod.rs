@@ -12,6 +12,7 @@ mod scan;
 mod secrets;
 mod seed;
 mod show;
+mod validation;
 
 pub use diff::{Change, Diff, diff};
 pub use hash::content_hash;
@@ -21,3 +22,4 @@ pub use path::{ConfigPath, PathError};
 pub use rules::examine;
 pub use seed::{SeedError, seed, seed_text, user_seed};
 pub use show::{bare, compact, pretty};
+pub use validation::{Answer, MAX_ANSWER_BYTES, VALIDATE, answer};

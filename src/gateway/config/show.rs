@@ -34,8 +34,8 @@ fn is_wild(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Only strings hold such characters in JSON, so an escape is always in its place.
-fn tamed(json: &str) -> String {
+/// With an escape for each such character; in JSON only strings hold them, so it stays JSON.
+pub(super) fn tamed(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {
         if is_wild(character) && character != '\n' {

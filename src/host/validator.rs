@@ -1,0 +1,140 @@
+//! Asks the gateway's own command line whether it would accept a config.
+//!
+//! It runs as the gateway's user, with the gateway's environment, at low priority, and is the first
+//! process the kernel kills when memory runs out: an answer is never worth the gateway.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module opens /dev/null and waits for a child"
+)]
+
+use super::launch::Launch;
+use super::memory;
+use super::spawn::{self, SignalSetup, Spec};
+use crate::gateway::config::{Answer, MAX_ANSWER_BYTES, VALIDATE, answer};
+use crate::settings::MARK;
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A Node start on a small, busy machine; the answer is late rather than wrong.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// What it takes, with room for what the gateway wants meanwhile.
+const MEMORY_NEEDED: u64 = 400 << 20;
+/// The gateway has the processor first.
+const NICE: i32 = 15;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A question ready to be asked: start [`Question::spec`], wait for its end, then [`read`] the answer.
+#[derive(Debug)]
+pub struct Question {
+    /// The command to start.
+    pub spec: Spec,
+    /// Where its standard output goes, for [`read`].
+    pub answer: File,
+}
+
+/// Prepares the question for a config at any path, or says why it is not asked.
+///
+/// `$include` is resolved from the config's own folder, so a draft lies beside the config it is to replace.
+pub fn question(launch: &Launch, config: &Path) -> Result<Question, String> {
+    match launch.version {
+        Some(version) if version.validates_as_json() => {}
+        Some(version) => return Err(format!("OpenClaw {version} has no validator to be asked")),
+        None => return Err("the gateway's program was not found from here".to_owned()),
+    }
+    if memory::available() < MEMORY_NEEDED {
+        let needed = MEMORY_NEEDED >> 20;
+        return Err(format!("less than {needed} MB of memory are free"));
+    }
+    let failed = |errno: Errno| format!("failed to make room for its answer: {errno}");
+    let output = memfd_create(c"validation", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+    let answer = File::from(output.try_clone().map_err(|error| error.to_string())?);
+    let mut environment = launch.environment.clone();
+    environment
+        .retain(|(name, _)| name != "OPENCLAW_CONFIG_PATH" && name != "CLAWDBOT_CONFIG_PATH");
+    environment.push(("OPENCLAW_CONFIG_PATH".into(), config.into()));
+    environment.push((MARK.into(), format!("{}.call", std::process::id()).into()));
+    let entry = launch.command.entry.iter();
+    let args = entry
+        .map(|entry| entry.clone().into_os_string())
+        .chain(VALIDATE.map(OsString::from))
+        .collect();
+    Ok(Question {
+        spec: Spec {
+            program: launch.argv.first().cloned().unwrap_or_default(),
+            args,
+            env: Some(environment),
+            cwd: None,
+            stdin: Some(null()?),
+            stdout: Some(output),
+            stderr: Some(null()?),
+            process_group: true,
+            foreground: None,
+            credentials: launch.account.credentials(),
+            parent_death_signal: Some(Signal::SIGKILL),
+            no_new_privs: true,
+            oom_score_adj: Some(1000),
+            signals: SignalSetup::Default,
+        },
+        answer,
+    })
+}
+
+/// Gives the rest of the machine precedence over a child that was just started.
+pub fn step_back(pid: Pid) {
+    // SAFETY: setpriority takes numbers only; a refusal leaves the priority as it is.
+    unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, pid.as_raw().cast_unsigned(), NICE) };
+}
+
+/// Asks and waits, for a command that has nothing else to do. `Err` says why there is no answer.
+pub fn ask(launch: &Launch, config: &Path) -> Result<Answer, String> {
+    let Question { spec, answer } = question(launch, config)?;
+    let spawned = spawn::spawn(spec).map_err(|error| super::config_file::chain(&error))?;
+    step_back(spawned.pid);
+    if !ends_in_time(spawned.pid) {
+        return Err(format!("no answer within {} s", DEADLINE.as_secs()));
+    }
+    read(answer)
+}
+
+/// Reads what was printed, once the child is gone.
+pub fn read(mut output: File) -> Result<Answer, String> {
+    let mut bytes = Vec::new();
+    output
+        .rewind()
+        .and_then(|()| output.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes))
+        .map_err(|error| format!("failed to read its answer: {error}"))?;
+    answer(&bytes).ok_or_else(|| "it ended without an answer".to_owned())
+}
+
+fn ends_in_time(pid: Pid) -> bool {
+    let started = Instant::now();
+    while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) =
+        waitpid(pid, Some(WaitPidFlag::WNOHANG))
+    {
+        if started.elapsed() > DEADLINE {
+            let _ = killpg(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    true
+}
+
+fn null() -> Result<OwnedFd, String> {
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    null.map(OwnedFd::from)
+        .map_err(|error| format!("failed to open /dev/null: {error}"))
+}
