@@ -3,6 +3,7 @@
 use super::config::Finding;
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::incident::{Incident, MemoryStory};
 use super::leftovers::{LeftoverWhy, ProcessFacts};
 use super::locks::{LockFacts, LockVerdict, StaleWhy};
 use super::readiness::{ListenVerdict, ProbeTarget};
@@ -66,12 +67,10 @@ pub enum Action {
     Terminate,
     /// SIGKILL to the gateway's process group. No answer.
     Kill,
-    /// Wait until all of the dead gateway's output has been read. Answered by `EvidenceCollected`.
+    /// Wait until all of the dead gateway's output has been read, and ask the kernel. Answered by `EvidenceCollected`.
     CollectEvidence {
         /// For the answer.
         attempt: Attempt,
-        /// True when the kernel's counters matter: a SIGKILL ended it.
-        was_killed: bool,
     },
     /// End what is left of a tree of processes. Answered by `TreeEnded`.
     EndTree {
@@ -110,6 +109,8 @@ pub enum Action {
     Watch,
     /// Stop watching. No answer.
     Unwatch,
+    /// Keep what is known of a death, for later. No answer: it must not hold up the next start.
+    KeepIncident(Box<Incident>),
     /// Say something. No answer.
     Report(Report),
     /// End clawkeeper. Nothing follows.
@@ -370,6 +371,15 @@ pub enum Report {
         class: ExitClass,
         /// Since its start.
         uptime: Millis,
+        /// What memory had to do with it.
+        memory: Box<MemoryStory>,
+    },
+    /// The kernel killed other processes of ours for want of memory.
+    KilledBeside {
+        /// How many.
+        kills: u64,
+        /// What is known of memory.
+        memory: Box<MemoryStory>,
     },
     /// Processes it left behind were ended.
     TreeEnded {

@@ -1,10 +1,11 @@
 //! Past facts. The shell turns everything that happens into one of these; the core sees nothing else.
 
 use super::config::ConfigFacts;
-use super::exit_class::{ExitStatus, Marker, OomCount};
+use super::exit_class::{ExitStatus, Marker};
 use super::leftovers::ProcessFacts;
 use super::locks::LockFacts;
 use super::memory::Sample;
+use super::oom::OomEvidence;
 use super::readiness::{Listener, ProbeOutcome, ProbeTarget, Progress};
 use super::volume::VolumeFacts;
 use serde::{Deserialize, Serialize};
@@ -140,8 +141,15 @@ pub enum Event {
     EvidenceCollected {
         /// The attempt.
         attempt: Attempt,
-        /// Out-of-memory kills counted since the attempt began.
-        oom_kills: Option<OomCount>,
+        /// Out-of-memory kills since the last look, which was at the start of the attempt or at the last `OomSeen`.
+        oom: OomEvidence,
+    },
+    /// The kernel killed something for want of memory while the gateway ran, or seemed to.
+    OomSeen {
+        /// The attempt.
+        attempt: Attempt,
+        /// What it says, since the last look.
+        oom: OomEvidence,
     },
     /// Answers [`EndTree`](super::action::Action::EndTree).
     TreeEnded {

@@ -1,5 +1,6 @@
 //! Why did the gateway end? Exactly one class for each exit, each with its evidence.
 
+use super::oom::{OomEvidence, OomProof};
 use serde::{Deserialize, Serialize};
 
 /// How the kernel says the gateway's main process ended (waitid(2)).
@@ -9,6 +10,14 @@ pub enum ExitStatus {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+}
+
+impl ExitStatus {
+    /// True when SIGKILL ended it, or what a shell around it reports as that.
+    #[must_use]
+    pub const fn is_by_sigkill(self) -> bool {
+        matches!(self, Self::Signal(SIGKILL) | Self::Code(137))
+    }
 }
 
 /// Why clawkeeper asked the gateway to stop. Ordered: a stronger cause replaces a weaker one, never the reverse.
@@ -127,19 +136,12 @@ pub struct ExitFacts {
     pub asked: Option<StopCause>,
     /// What its output gave away in this attempt.
     pub markers: Vec<Marker>,
-    /// Out-of-memory kills the kernel counted since the start of this attempt.
-    pub oom_kills: Option<OomCount>,
-}
-
-/// A rise of a kernel counter of out-of-memory kills.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OomCount {
-    /// The file that counts, e.g. `/sys/fs/cgroup/memory.events`.
-    pub source: String,
-    /// By how much it rose during the attempt.
-    pub kills: u64,
-    /// True when the counter covers our own container or machine only, not other tenants of a host.
-    pub is_ours: bool,
+    /// What the kernel said of out-of-memory kills since the start of this attempt.
+    pub oom: OomEvidence,
+    /// Its process id.
+    pub pid: i32,
+    /// True when we sent it a SIGKILL.
+    pub we_killed: bool,
 }
 
 /// The class of an exit.
@@ -161,8 +163,8 @@ pub enum ExitClass {
         /// Its number.
         signal: i32,
     },
-    /// The kernel killed it for memory; never claimed without the kernel's own counter.
-    OomKernel(OomCount),
+    /// The kernel killed it for memory; never claimed without the kernel's own counter or log.
+    OomKernel(OomProof),
     /// V8 aborted for want of heap.
     OomHeap,
 }
@@ -177,13 +179,10 @@ const REFUSED: i32 = 78;
 /// Names the class. Memory outranks what we asked for: a gateway killed by the kernel while it drained was still killed by the kernel.
 #[must_use]
 pub fn classify(facts: &ExitFacts) -> ExitClass {
-    if facts.status == ExitStatus::Signal(SIGKILL)
-        && let Some(count) = facts
-            .oom_kills
-            .as_ref()
-            .filter(|count| count.kills > 0 && count.is_ours)
+    if facts.status.is_by_sigkill()
+        && let Some(proof) = facts.oom.proof(facts.pid, facts.we_killed)
     {
-        return ExitClass::OomKernel(count.clone());
+        return ExitClass::OomKernel(proof);
     }
     let aborted = matches!(
         facts.status,
@@ -265,6 +264,7 @@ impl ExitClass {
 
 #[cfg(test)]
 mod tests {
+    use super::super::oom::OomCount;
     use super::*;
 
     fn exit(status: ExitStatus) -> ExitFacts {
@@ -272,15 +272,20 @@ mod tests {
             status,
             asked: None,
             markers: vec![],
-            oom_kills: None,
+            oom: OomEvidence::default(),
+            pid: 7,
+            we_killed: false,
         }
     }
 
-    fn counted(kills: u64, is_ours: bool) -> OomCount {
-        OomCount {
-            source: "/sys/fs/cgroup/memory.events".into(),
-            kills,
-            is_ours,
+    fn counted(kills: u64, is_ours: bool) -> OomEvidence {
+        OomEvidence {
+            count: Some(OomCount {
+                source: "/sys/fs/cgroup/memory.events".into(),
+                kills,
+                is_ours,
+            }),
+            ..OomEvidence::default()
         }
     }
 
@@ -288,16 +293,36 @@ mod tests {
     fn a_kill_is_the_kernels_only_with_its_own_counter() {
         let mut facts = exit(ExitStatus::Signal(SIGKILL));
         assert_eq!(classify(&facts), ExitClass::Signal { signal: SIGKILL });
-        facts.oom_kills = Some(counted(0, true));
+        facts.oom = counted(0, true);
         assert_eq!(classify(&facts), ExitClass::Signal { signal: SIGKILL });
-        facts.oom_kills = Some(counted(1, false));
+        facts.oom = counted(1, false);
         assert_eq!(
             classify(&facts),
             ExitClass::Signal { signal: SIGKILL },
             "a host's counter proves nothing"
         );
-        facts.oom_kills = Some(counted(1, true));
-        assert_eq!(classify(&facts), ExitClass::OomKernel(counted(1, true)));
+        facts.oom = counted(1, true);
+        for status in [ExitStatus::Signal(SIGKILL), ExitStatus::Code(137)] {
+            facts.status = status;
+            let ExitClass::OomKernel(proof) = classify(&facts) else {
+                panic!("{status:?}: it was counted")
+            };
+            assert_eq!(proof.count, facts.oom.count);
+        }
+    }
+
+    #[test]
+    fn a_death_of_another_kind_is_no_kill_whatever_was_counted_meanwhile() {
+        for status in [ExitStatus::Code(1), ExitStatus::Signal(SIGABRT)] {
+            let mut facts = exit(status);
+            facts.oom = counted(1, true);
+            assert!(!matches!(classify(&facts), ExitClass::OomKernel(_)));
+        }
+        let mut ours = exit(ExitStatus::Signal(SIGKILL));
+        ours.oom = counted(1, true);
+        ours.asked = Some(StopCause::Hung);
+        ours.we_killed = true;
+        assert_eq!(classify(&ours), ExitClass::Requested(StopCause::Hung));
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub mod launch;
 pub mod lock_payload;
 pub mod lock_places;
 pub mod markers;
+pub mod mask;
 pub mod paths;
+pub mod platform;
 pub mod version;
 
 pub use command::{Command, GatewayCommand, assume, default_command, recognise};
@@ -21,5 +23,7 @@ pub use launch::{Bind, Launch, Source, effective_bind, effective_port};
 pub use lock_payload::{LockPayload, LockPayloadError};
 pub use lock_places::{LockPlace, lock_places};
 pub use markers::{recognise_line, recognise_tail};
+pub use mask::Mask;
 pub use paths::{PathFacts, config_path, state_dir};
+pub use platform::{Place, how_to_grow};
 pub use version::{Version, VersionError};

@@ -1,4 +1,4 @@
-//! The memory limit, samples of what is used, and the kernel's counters of out-of-memory kills. Reads only.
+//! The memory limit, the cgroups that set one, and samples of what is used. Reads only.
 //!
 //! cgroup v2, cgroup v1, and no cgroup at all (a Fly machine) are all normal.
 #![allow(
@@ -10,7 +10,6 @@ mod sample;
 
 pub use sample::Sampler;
 
-use crate::core::exit_class::OomCount;
 use std::path::{Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -70,13 +69,13 @@ pub fn available() -> u64 {
 
 /// The cgroups this process is in, as folders; a container sees its own as the root of the tree.
 #[derive(Debug, Clone, Default)]
-struct Groups {
-    v1: Option<PathBuf>,
-    v2: Option<PathBuf>,
+pub(super) struct Groups {
+    pub(super) v1: Option<PathBuf>,
+    pub(super) v2: Option<PathBuf>,
 }
 
 impl Groups {
-    fn of_ourselves(root: &Path) -> Self {
+    pub(super) fn of_ourselves(root: &Path) -> Self {
         let text = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
         let mut groups = Self::default();
         for line in text.lines() {
@@ -110,78 +109,11 @@ fn folder_with(file: &str, root: &Path, mounts: &[&str], path: &str) -> Option<P
         .find(|folder| folder.join(file).exists())
 }
 
-/// The counters of kills as they stood at the start of an attempt.
-#[derive(Debug, Clone)]
-pub struct OomBaseline {
-    counters: Vec<Counter>,
-}
-
-#[derive(Debug, Clone)]
-struct Counter {
-    path: PathBuf,
-    kills: u64,
-    is_ours: bool,
-}
-
-impl OomBaseline {
-    /// Reads the counters of our cgroups or, where there is none, the machine's.
-    ///
-    /// A cgroup's counter covers kills for want of memory on the whole machine too.
-    /// `machine_is_ours` is false in a container, where `/proc/vmstat` counts the whole host.
-    #[must_use]
-    pub fn take(root: &Path, machine_is_ours: bool) -> Self {
-        let groups = Groups::of_ourselves(root);
-        let counter = |path: PathBuf, is_ours| {
-            Some(Counter {
-                kills: kills(&path)?,
-                path,
-                is_ours,
-            })
-        };
-        let v2 = groups
-            .v2
-            .and_then(|group| counter(group.join("memory.events"), true));
-        let v1 = groups
-            .v1
-            .and_then(|group| counter(group.join("memory.oom_control"), true));
-        let mut counters: Vec<_> = v2.into_iter().chain(v1).collect();
-        if counters.is_empty() {
-            counters.extend(counter(root.join("proc/vmstat"), machine_is_ours));
-        }
-        Self { counters }
-    }
-
-    /// The first counter that rose, ours before the host's.
-    #[must_use]
-    pub fn risen(&self) -> Option<OomCount> {
-        self.counters.iter().find_map(|counter| {
-            let kills = kills(&counter.path)?
-                .checked_sub(counter.kills)
-                .filter(|kills| *kills > 0)?;
-            Some(OomCount {
-                source: counter.path.display().to_string(),
-                kills,
-                is_ours: counter.is_ours,
-            })
-        })
-    }
-}
-
-/// All three files have a line `oom_kill N`.
-fn kills(path: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))?
-        .trim()
-        .parse()
-        .ok()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub(in super::super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         for (path, text) in files {
             let path = dir.path().join(path);
@@ -222,25 +154,5 @@ mod tests {
         );
         let none = tree(&[("proc/self/cgroup", "0::/\n")]);
         assert_eq!(limit(none.path()).source, "machine");
-    }
-
-    #[test]
-    fn a_rise_is_seen_in_a_cgroup_or_else_in_the_machine() {
-        let machine = ("proc/vmstat", "nr_free_pages 1\noom_kill 7\n");
-        let group = (
-            "sys/fs/cgroup/memory.events",
-            "low 0\noom 3\noom_kill 2\noom_group_kill 0\n",
-        );
-        let dir = tree(&[("proc/self/cgroup", "0::/\n"), group, machine]);
-        let baseline = OomBaseline::take(dir.path(), false);
-        std::fs::write(dir.path().join(machine.0), "oom_kill 9\n").expect("written");
-        assert_eq!(baseline.risen(), None, "the host's kills are not ours");
-        std::fs::write(dir.path().join(group.0), "oom_kill 3\n").expect("written");
-        let ours = baseline.risen().expect("ours rose");
-        assert!(ours.is_ours && ours.kills == 1 && ours.source.ends_with("memory.events"));
-        let dir = tree(&[("proc/self/cgroup", "0::/\n"), machine]);
-        let baseline = OomBaseline::take(dir.path(), false);
-        std::fs::write(dir.path().join(machine.0), "oom_kill 9\n").expect("written");
-        assert!(!baseline.risen().expect("the host's rose").is_ours);
     }
 }

@@ -149,7 +149,8 @@ pub fn room(state_dir: &Path) -> Option<Space> {
     space(&existing(state_dir))
 }
 
-fn space(path: &Path) -> Option<Space> {
+/// Room on the volume of a folder; `None` where it does not say.
+pub(super) fn space(path: &Path) -> Option<Space> {
     let room = nix::sys::statvfs::statvfs(path).ok()?;
     Some(Space {
         free_bytes: room.blocks_available() * room.fragment_size(),

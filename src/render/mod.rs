@@ -1,14 +1,17 @@
 //! Text for people. PURE: facts in, words out; decides nothing and touches nothing.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod death;
 mod health;
 mod log_line;
 mod metrics;
+mod plain;
 mod problem;
 mod report;
 
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
 pub use log_line::LogLine;
 pub use metrics::{Surroundings, metrics};
+pub use plain::plain;
 pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 pub use report::report;

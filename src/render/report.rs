@@ -1,10 +1,11 @@
 //! The wording of every report of the core: the one place where a log line is made.
 
+use super::death;
 use super::log_line::LogLine;
 use super::problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 use crate::core::action::{Ending, Report};
 use crate::core::config::{Finding, Severity};
-use crate::core::exit_class::{ExitClass, ExitStatus, StopCause};
+use crate::core::exit_class::StopCause;
 use crate::core::leftovers::LeftoverWhy;
 use crate::core::readiness::ListenVerdict;
 use crate::core::time::Millis;
@@ -131,10 +132,14 @@ pub fn report(report: &Report) -> LogLine {
             status,
             class,
             uptime,
-        } => exited(*status, class)
+            memory,
+        } => death::exited(*status, class, memory)
             .field("pid", pid)
             .field("attempt", attempt.0)
-            .field("uptime", uptime),
+            .field("uptime", uptime)
+            .maybe("fix", memory.advice.as_ref().map(death::advice)),
+        Report::KilledBeside { kills, memory } => death::killed_beside(*kills, memory)
+            .maybe("fix", memory.advice.as_ref().map(death::advice)),
         Report::TreeEnded { ended, survivors } => {
             LogLine::info("processes it left behind were ended")
                 .field("count", ended)
@@ -158,42 +163,6 @@ fn config_finding(finding: &Finding) -> LogLine {
     line.field("code", &finding.code)
         .field("why", &finding.message)
         .field("fix", &finding.fix)
-}
-
-fn exited(status: ExitStatus, class: &ExitClass) -> LogLine {
-    let line = match class {
-        ExitClass::Requested(_) | ExitClass::Relaunch => LogLine::info("gateway exited"),
-        ExitClass::Refused(_)
-        | ExitClass::Crash { .. }
-        | ExitClass::Signal { .. }
-        | ExitClass::OomKernel(_)
-        | ExitClass::OomHeap => LogLine::error("gateway exited"),
-    };
-    let line = line.field("class", class.word());
-    let line = match status {
-        ExitStatus::Code(code) => line.field("code", code),
-        ExitStatus::Signal(signal) => line.field("signal", signal_name(signal)),
-    };
-    match class {
-        ExitClass::OomKernel(count) => line
-            .field(
-                "evidence",
-                format!("{} rose by {}", count.source, count.kills),
-            )
-            .field("fix", "fly machine update <machine-id> --vm-memory 2048"),
-        ExitClass::OomHeap => line
-            .field("evidence", "V8's own out-of-memory message and its abort")
-            .field("fix", "raise --max-old-space-size, or the machine's memory"),
-        ExitClass::Requested(cause) => line.field("cause", cause_word(*cause)),
-        ExitClass::Signal { signal: 9 } => line.field(
-            "evidence",
-            "the kernel counted no out-of-memory kill: somebody sent it",
-        ),
-        ExitClass::Relaunch
-        | ExitClass::Refused(_)
-        | ExitClass::Crash { .. }
-        | ExitClass::Signal { .. } => line,
-    }
 }
 
 fn stopping(cause: StopCause, signal: Option<&(String, Option<i32>)>, timeout: Millis) -> LogLine {

@@ -3,6 +3,7 @@
 use super::super::action::{Action, Report};
 use super::super::event::Attempt;
 use super::super::exit_class::{Marker, StopCause};
+use super::super::oom::OomEvidence;
 use super::super::readiness::{
     self, ListenVerdict, Listener, ProbeOutcome, ProbeTarget, Progress, StartVerdict,
 };
@@ -21,6 +22,12 @@ pub(super) struct Boot {
     pub(super) markers: Vec<Marker>,
     /// What we had asked for when it ended.
     pub(super) asked: Option<StopCause>,
+    /// True when we sent it a SIGKILL before it ended.
+    pub(super) we_killed: bool,
+    /// Kills the kernel spoke of that no death of the gateway has explained yet.
+    pub(super) oom: OomEvidence,
+    /// When they are said to have hit another process.
+    pub(super) oom_said_at: Option<Mono>,
     /// What to ask next; falls back as the version turns out older.
     probe: ProbeTarget,
     /// When to ask next; `None` while an answer is outstanding.
@@ -89,6 +96,9 @@ impl Core {
             ready: None,
             markers: Vec::new(),
             asked: None,
+            we_killed: false,
+            oom: OomEvidence::default(),
+            oom_said_at: None,
             probe: self.policy.start_probe,
             probe_at: Some(now.plus(START_PROBE)),
             probe_sent: now,
@@ -130,7 +140,7 @@ impl Core {
             | Phase::Closing { .. }
             | Phase::Exited => None,
         };
-        [own, boot.probe_at, self.memory.look_at()]
+        [own, boot.probe_at, boot.oom_said_at, self.memory.look_at()]
             .into_iter()
             .flatten()
             .min()
@@ -146,6 +156,12 @@ impl Core {
 
     pub(super) fn on_boot_deadline(&mut self, now: Mono, out: &mut Vec<Action>) {
         let starting = self.phase == Phase::Starting;
+        let Some(boot) = self.boot.as_ref() else {
+            return;
+        };
+        if boot.oom_said_at.is_some_and(|at| now >= at) {
+            self.say_killed_beside(now, out);
+        }
         let Some(boot) = self.boot.as_ref() else {
             return;
         };

@@ -18,6 +18,7 @@
 //!
 //! Every phase but `Held` and `Exited` has a deadline; `Held` has a time for its next look.
 
+mod autopsy;
 mod boot;
 mod chronicle;
 mod obstacles;
@@ -27,10 +28,11 @@ mod stop;
 use super::action::{Action, Ending, HoldWhy, Report, Stage, TreeScope};
 use super::config::Finding;
 use super::event::{Attempt, Event, Request};
-use super::exit_class::{ExitStatus, StopCause};
+use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::locks::LockVerdict;
 use super::locks::StaleWhy;
 use super::memory;
+use super::oom::OomEvidence;
 use super::readiness::{Expected, ProbeTarget};
 use super::restart::{History, Pace};
 use super::time::{Millis, Mono};
@@ -57,6 +59,8 @@ pub struct Policy {
     pub hold_retry: Millis,
     /// What to do without a mount.
     pub no_mount: NoMountPolicy,
+    /// How this machine or container is given more memory, as an instruction for a person.
+    pub how_to_grow: String,
     /// Whether a missing config is seeded.
     pub may_seed: bool,
     /// Whether this version brings channels back by itself that its crash breaker left off.
@@ -136,7 +140,8 @@ enum Phase {
     Classifying {
         status: ExitStatus,
         ended: Mono,
-        evidence: Option<Evidence>,
+        /// What it was, once that is known; it is said then, and not only when the tree has ended.
+        class: Option<ExitClass>,
         tree: Option<TreeResult>,
         scope: TreeScope,
         deadline: Mono,
@@ -156,11 +161,6 @@ enum Phase {
 struct TreeResult {
     ended: u32,
     survivors: Vec<i32>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Evidence {
-    oom_kills: Option<super::exit_class::OomCount>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,12 +278,15 @@ impl Core {
                     self.on_exit(now, status, out);
                 }
             }
-            Event::EvidenceCollected { attempt, oom_kills } => {
-                if attempt == self.attempt
-                    && let Phase::Classifying { evidence, .. } = &mut self.phase
-                {
-                    *evidence = Some(Evidence { oom_kills });
-                    self.try_classify(now, out);
+            Event::EvidenceCollected { attempt, oom } => {
+                if attempt == self.attempt {
+                    self.classify(oom, out);
+                    self.try_go_on(now, out);
+                }
+            }
+            Event::OomSeen { attempt, oom } => {
+                if attempt == self.attempt {
+                    self.on_oom_seen(now, oom);
                 }
             }
             Event::TreeEnded {
@@ -395,10 +398,10 @@ impl Core {
             }
             // Only a look at memory was due.
             Phase::Stopping { .. } => {}
-            Phase::Classifying { evidence, tree, .. } => {
-                evidence.get_or_insert(Evidence { oom_kills: None });
+            Phase::Classifying { tree, .. } => {
                 tree.get_or_insert_default();
-                self.try_classify(now, out);
+                self.classify(OomEvidence::default(), out);
+                self.try_go_on(now, out);
             }
             // A volume that filled up or died may be why it crashes, and the gateway does not always say so.
             Phase::Backoff { .. } => self.begin_look(now, Stage::Volume, out),

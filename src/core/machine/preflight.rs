@@ -132,6 +132,7 @@ impl Core {
             | Event::ListenersFound { .. }
             | Event::ChildExited { .. }
             | Event::EvidenceCollected { .. }
+            | Event::OomSeen { .. }
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
             | Event::MemorySampled { .. }

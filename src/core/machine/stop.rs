@@ -1,16 +1,15 @@
 //! Stopping, classifying an exit, and what follows it.
 
 use super::super::action::{Action, Ending, HoldWhy, Report, Stage, TreeScope};
-use super::super::exit_class::{self, ExitClass, ExitFacts, ExitStatus, Refusal, StopCause};
+use super::super::exit_class::{ExitClass, ExitStatus, Refusal, StopCause};
+use super::super::oom::OomEvidence;
 use super::super::restart;
 use super::super::time::{Millis, Mono};
 use super::boot::DEAF_GRACE;
-use super::{CLOSING_DEADLINE, Core, Evidence, Phase, TreeResult, Wanted};
+use super::{CLOSING_DEADLINE, Core, Phase, TreeResult, Wanted};
 
 /// A stop often comes twice at once, to the process and to its group: that is one.
 const SAME_SIGNAL: Millis = Millis(500);
-
-const SIGKILL: i32 = 9;
 
 /// A second signal leaves this much; a third nothing.
 const SHORTENED: Millis = Millis::from_secs(3);
@@ -113,6 +112,7 @@ impl Core {
                 }
                 if let Some(boot) = &mut self.boot {
                     boot.asked = Some(cause);
+                    boot.we_killed = killed;
                 }
             }
             Phase::New
@@ -136,20 +136,18 @@ impl Core {
         self.phase = Phase::Classifying {
             status,
             ended: now,
-            evidence: needs_none.then_some(Evidence { oom_kills: None }),
+            class: None,
             tree: None,
             scope,
             deadline,
         };
         let attempt = self.attempt;
-        out.push(Action::EndTree { attempt, scope });
-        if !needs_none {
-            let was_killed = status == ExitStatus::Signal(SIGKILL);
-            out.push(Action::CollectEvidence {
-                attempt,
-                was_killed,
-            });
+        if needs_none {
+            self.classify(OomEvidence::default(), out);
+        } else {
+            out.push(Action::CollectEvidence { attempt });
         }
+        out.push(Action::EndTree { attempt, scope });
     }
 
     pub(super) fn on_tree_ended(
@@ -162,7 +160,7 @@ impl Core {
         match &mut self.phase {
             Phase::Classifying { tree, .. } => {
                 *tree = Some(TreeResult { ended, survivors });
-                self.try_classify(now, out);
+                self.try_go_on(now, out);
             }
             Phase::Closing { .. } => self.end(out),
             Phase::New
@@ -176,12 +174,12 @@ impl Core {
         }
     }
 
-    /// Classifies once both the evidence and the tree are in.
-    pub(super) fn try_classify(&mut self, now: Mono, out: &mut Vec<Action>) {
+    /// Goes on once the class is known and nothing of the tree is left.
+    pub(super) fn try_go_on(&mut self, now: Mono, out: &mut Vec<Action>) {
         let Phase::Classifying {
             status,
             ended,
-            evidence: Some(evidence),
+            class: Some(class),
             tree: Some(tree),
             scope,
             ..
@@ -189,25 +187,9 @@ impl Core {
         else {
             return;
         };
-        let (status, ended, tree) = (*status, *ended, tree.clone());
+        let (status, ended, class, tree) = (*status, *ended, class.clone(), tree.clone());
         let ended_everything = *scope == TreeScope::Everything;
         let Some(boot) = self.boot.take() else { return };
-        let class = exit_class::classify(&ExitFacts {
-            status,
-            asked: boot.asked,
-            markers: boot.markers,
-            oom_kills: evidence.oom_kills.clone(),
-        });
-        let uptime = ended.since(boot.started);
-        let (attempt, pid) = (self.attempt, boot.pid);
-        self.chronicle.note_exit(ended, &class, status, uptime);
-        out.push(Action::Report(Report::Exited {
-            attempt,
-            pid,
-            status,
-            class: class.clone(),
-            uptime,
-        }));
         let TreeResult {
             ended: count,
             survivors,

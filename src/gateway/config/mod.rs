@@ -9,7 +9,7 @@ mod parse;
 mod path;
 mod rules;
 mod scan;
-mod secrets;
+pub(super) mod secrets;
 mod seed;
 mod show;
 mod validation;

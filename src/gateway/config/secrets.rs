@@ -22,7 +22,7 @@ const NAME_ENDS: [&str; 10] = [
 ];
 
 /// How tokens of well-known services begin.
-const VALUE_STARTS: [&str; 10] = [
+pub(in crate::gateway) const VALUE_STARTS: [&str; 10] = [
     "sk-",
     "xoxb-",
     "xapp-",
@@ -36,7 +36,7 @@ const VALUE_STARTS: [&str; 10] = [
 ];
 
 /// Whether a key names a secret.
-pub(super) fn is_name_of_one(key: &str) -> bool {
+pub(in crate::gateway) fn is_name_of_one(key: &str) -> bool {
     let plain: String = key
         .chars()
         .filter(|character| !matches!(character, '_' | '-'))
@@ -46,7 +46,7 @@ pub(super) fn is_name_of_one(key: &str) -> bool {
 }
 
 /// Whether a value begins as a well-known kind of secret does.
-pub(super) fn looks_like_one(value: &str) -> bool {
+pub(in crate::gateway) fn looks_like_one(value: &str) -> bool {
     VALUE_STARTS
         .iter()
         .any(|start| value.len() > start.len() && value.starts_with(start))
@@ -59,6 +59,37 @@ pub(super) fn find(config: &Value) -> Vec<String> {
     let mut found = Vec::new();
     visit(config, &mut String::new(), false, &mut found);
     found
+}
+
+/// The secrets themselves, at most `limit`, for taking them out of other texts. Never shown.
+/// `${NAME}` is among them: what it stands for is one.
+pub(in crate::gateway) fn collect(config: &Value, limit: usize, found: &mut Vec<String>) {
+    collect_below(config, false, limit, found);
+}
+
+fn collect_below(value: &Value, is_named: bool, limit: usize, found: &mut Vec<String>) {
+    if found.len() >= limit {
+        return;
+    }
+    match value {
+        Value::String(text) => {
+            if is_named || looks_like_one(text) {
+                found.push(text.clone());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect_below(item, is_named, limit, found);
+            }
+        }
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                collect_below(field, is_name_of_one(key), limit, found);
+            }
+        }
+        Value::Number(number) if is_named => found.push(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Recursion is bounded by the parser's own bound on depth.

@@ -5,7 +5,8 @@ use super::super::folder::Folder;
 use super::super::leftovers;
 use super::super::lock_files;
 use super::super::log;
-use super::super::memory::{OomBaseline, Sampler};
+use super::super::memory::Sampler;
+use super::super::oom::OomWatch;
 use super::super::probe;
 use super::super::proc::Proc;
 use super::super::reap::{self, Leftovers};
@@ -78,10 +79,7 @@ impl Supervisor {
             Action::Spawn { attempt } => self.spawn(attempt),
             Action::Terminate => self.child.into_iter().for_each(Child::terminate),
             Action::Kill => self.child.into_iter().for_each(Child::kill),
-            Action::CollectEvidence {
-                attempt,
-                was_killed,
-            } => self.collect_evidence(attempt, was_killed),
+            Action::CollectEvidence { attempt } => self.collect_evidence(attempt),
             Action::EndTree { attempt, scope } => self.end_tree(attempt, scope),
             Action::Probe {
                 attempt,
@@ -96,6 +94,7 @@ impl Supervisor {
             } => self.sample_memory(attempt, counts_processes),
             Action::Watch => self.watch_causes(),
             Action::Unwatch => self.watch = None,
+            Action::KeepIncident(incident) => self.keep_incident(*incident),
             Action::Report(report) => log::emit(&render::report(&report)),
             Action::Exit(ending) => self.ending = Some(ending),
         }
@@ -169,7 +168,7 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, attempt: Attempt) {
-        self.oom = Some(OomBaseline::take(
+        self.oom = Some(OomWatch::begin(
             Path::new("/"),
             !self.launch.in_container || self.launch.is_on_fly(),
         ));
@@ -218,19 +217,26 @@ impl Supervisor {
         });
     }
 
-    fn collect_evidence(&mut self, attempt: Attempt, was_killed: bool) {
+    fn collect_evidence(&mut self, attempt: Attempt) {
         let _ = self.relay.drained(attempt.0, Drain::Seen, EVIDENCE);
         // What the last lines gave away must reach the core before the evidence does.
         while let Ok(event) = self.receiver.try_recv() {
             self.queue.push_back(event);
         }
-        let oom_kills = self
-            .oom
-            .take()
-            .filter(|_| was_killed)
-            .and_then(|baseline| baseline.risen());
-        self.queue
-            .push_back(Event::EvidenceCollected { attempt, oom_kills });
+        let oom = self.oom.take().map(|mut watch| watch.look());
+        self.queue.push_back(Event::EvidenceCollected {
+            attempt,
+            oom: oom.unwrap_or_default(),
+        });
+    }
+
+    /// Asks the kernel whether it killed something beside the gateway.
+    pub(super) fn look_for_oom(&mut self, attempt: Attempt) {
+        let Some(watch) = &mut self.oom else { return };
+        let oom = watch.look();
+        if !oom.is_empty() {
+            self.queue.push_back(Event::OomSeen { attempt, oom });
+        }
     }
 
     fn end_tree(&mut self, attempt: Attempt, scope: TreeScope) {
@@ -297,6 +303,7 @@ impl Supervisor {
         let sample = sampler.sample(self.clock.now());
         self.queue
             .push_back(Event::MemorySampled { attempt, sample });
+        self.look_for_oom(attempt);
     }
 
     fn find_listeners(&self, attempt: Attempt) {

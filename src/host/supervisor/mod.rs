@@ -11,6 +11,7 @@ mod act;
 mod channels;
 mod child;
 mod emergency;
+mod incident;
 
 use super::clock::{self, Clock};
 use super::footprint;
@@ -18,7 +19,8 @@ use super::http::{self, Desk, Question};
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
-use super::memory::{self, OomBaseline, Sampler};
+use super::memory::{self, Sampler};
+use super::oom::OomWatch;
 use super::proc::Proc;
 use super::reap::{self, Leftovers, Next};
 use super::relay::{LineEvent, Relay, RelayError, Sinks};
@@ -44,6 +46,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Events from other threads that wait for the loop. Every sender sends at most a handful per attempt.
 const CHANNEL: usize = 256;
@@ -52,6 +55,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// Time between two liveness probes while all is well; a Node process is woken by each.
 const LIVENESS_INTERVAL: Millis = Millis::from_secs(15);
+
+const SIGKILL: i32 = 9;
 
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Time for the journal's last lines.
@@ -76,10 +81,13 @@ pub(super) struct Supervisor {
     volume_is_busy: Arc<AtomicBool>,
     child: Option<child::Child>,
     tree: Option<Tree>,
-    oom: Option<OomBaseline>,
     sampler: Option<Sampler>,
+    /// What the kernel has said of out-of-memory kills up to the last look.
+    oom: Option<OomWatch>,
     watch: Option<CauseWatch>,
     ending: Option<Ending>,
+    /// The incident that is being written.
+    incident: Option<JoinHandle<()>>,
     /// Calls of the gateway's own command line that somebody waits for.
     calls: channels::Calls,
 }
@@ -170,6 +178,7 @@ fn begin(
         sampler: None,
         watch: None,
         ending: None,
+        incident: None,
         calls: channels::Calls::default(),
     };
     let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
@@ -242,6 +251,7 @@ fn policy(settings: &Settings, launch: &Launch) -> Policy {
             }),
         hold_retry: settings.hold_retry,
         no_mount: settings.no_mount,
+        how_to_grow: how_to_grow(launch),
         may_seed: settings.config_seed != crate::settings::ConfigSeed::Off,
         recovers_channels: launch.version.is_some_and(Version::recovers_channels),
         allow_unconfigured: launch.command.allow_unconfigured,
@@ -252,6 +262,25 @@ fn policy(settings: &Settings, launch: &Launch) -> Policy {
             .map(|port| Expected { port }),
         seed: clock::wall().0 ^ (u64::from(std::process::id()) << 32),
     }
+}
+
+fn how_to_grow(launch: &Launch) -> String {
+    let text = |name| launch.value_of(name)?.into_string().ok();
+    let machine = text("FLY_MACHINE_ID").filter(|machine| !machine.is_empty());
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let limit = memory::limit(Path::new("/"));
+    // SAFETY: sysconf takes a number.
+    let cpus = unsafe { nix::libc::sysconf(nix::libc::_SC_NPROCESSORS_ONLN) };
+    gateway::how_to_grow(gateway::Place {
+        fly_machine: machine.as_deref(),
+        fly_memory_mb: text("FLY_VM_MEMORY_MB").and_then(|mb| mb.parse().ok()),
+        cpus: u64::try_from(cpus).unwrap_or(1),
+        is_kubernetes: text("KUBERNETES_SERVICE_HOST").is_some(),
+        is_container: launch.in_container,
+        host: &host.to_string_lossy(),
+        limit_bytes: limit.bytes,
+        is_cgroup_limit: limit.source != "machine",
+    })
 }
 
 fn say_first_line(launch: &Launch) {
@@ -289,6 +318,7 @@ impl Supervisor {
                 self.take_in(event);
             }
             if let Some(ending) = self.ending {
+                self.finish_incident().await;
                 return Ok(ending);
             }
             let core_deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
@@ -343,8 +373,12 @@ impl Supervisor {
 
     /// Takes every child that has ended; the gateway's own end becomes an event.
     fn reap(&mut self) {
+        let mut helper_killed = None;
         for waited in reap::reap_all() {
             self.calls.ended(waited);
+            if waited.status.signal() == Some(SIGKILL) {
+                helper_killed = self.child.map(|child| child.attempt);
+            }
             if let Some(child) = self.child.take_if(|child| child.pid == waited.pid) {
                 emergency::forget_child();
                 let status = match waited.status.signal() {
@@ -358,6 +392,9 @@ impl Supervisor {
             }
         }
         self.step_tree();
+        if let Some(attempt) = helper_killed.filter(|_| self.child.is_some()) {
+            self.look_for_oom(attempt);
+        }
     }
 
     /// Goes on ending a tree, if one is being ended.

@@ -28,6 +28,7 @@ pub(super) fn attempt_of(event: &Event) -> Option<Attempt> {
         | Event::ListenersFound { attempt, .. }
         | Event::ChildExited { attempt, .. }
         | Event::EvidenceCollected { attempt, .. }
+        | Event::OomSeen { attempt, .. }
         | Event::TreeEnded { attempt, .. }
         | Event::ChannelsStarted { attempt, .. }
         | Event::MemorySampled { attempt, .. } => Some(*attempt),
@@ -45,7 +46,7 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         | Action::ReadConfig { attempt }
         | Action::SeedConfig { attempt }
         | Action::Spawn { attempt }
-        | Action::CollectEvidence { attempt, .. }
+        | Action::CollectEvidence { attempt }
         | Action::EndTree { attempt, .. }
         | Action::Probe { attempt, .. }
         | Action::FindListeners { attempt }
@@ -55,6 +56,7 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         | Action::Kill
         | Action::Watch
         | Action::Unwatch
+        | Action::KeepIncident(_)
         | Action::Report(_)
         | Action::Exit(_) => None,
     }

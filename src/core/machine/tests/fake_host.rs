@@ -7,8 +7,10 @@ use super::world::{FakeProcess, Life, PORT};
 use crate::core::action::{Action, Ending, Report};
 use crate::core::event::{Attempt, Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker};
+use crate::core::incident::Incident;
 use crate::core::leftovers::{self, ProcessVerdict};
 use crate::core::machine::{Core, Policy};
+use crate::core::oom::OomEvidence;
 use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget, Progress};
 use crate::core::restart::Pace;
 use crate::core::time::{Millis, Mono};
@@ -28,6 +30,7 @@ pub(super) const POLICY: Policy = Policy {
     liveness_interval: Millis::from_secs(15),
     hold_retry: Millis::from_secs(300),
     no_mount: NoMountPolicy::Warn,
+    how_to_grow: String::new(),
     may_seed: true,
     recovers_channels: false,
     allow_unconfigured: false,
@@ -45,6 +48,9 @@ pub(super) struct FakeHost {
     pub(super) now: Mono,
     pub(super) reports: Vec<(Mono, Report)>,
     pub(super) spawns: Vec<Mono>,
+    pub(super) incidents: Vec<Incident>,
+    /// What the kernel says when it is asked after a death.
+    pub(super) oom: OomEvidence,
     /// Every event the machine took in, for a replay.
     pub(super) journal: Vec<(Mono, Event)>,
     pub(super) ending: Option<(Mono, Ending)>,
@@ -84,6 +90,8 @@ impl FakeHost {
             now: Mono(0),
             reports: vec![],
             spawns: vec![],
+            incidents: vec![],
+            oom: OomEvidence::default(),
             journal: vec![],
             ending: None,
             mends: 0,
@@ -241,6 +249,7 @@ impl FakeHost {
             Action::Kill => self.kill(),
             Action::Watch => self.is_watching = true,
             Action::Unwatch => self.is_watching = false,
+            Action::KeepIncident(incident) => self.incidents.push(*incident),
             Action::Report(report) => self.reports.push((self.now, report)),
             Action::Exit(ending) => self.ending = Some((self.now, ending)),
             Action::Probe { timeout, .. } => {

@@ -279,6 +279,7 @@ impl Told {
             | Event::ListenersFound { .. }
             | Event::ChildExited { .. }
             | Event::EvidenceCollected { .. }
+            | Event::OomSeen { .. }
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
             | Event::MemorySampled { .. }

@@ -4,9 +4,10 @@ use super::facts::attempt_of;
 use super::world::memory_sample;
 use super::world::{Config, FakeLock, FakeProcess, LockOwner, PORT, Process, Volume};
 use crate::core::event::{Attempt, Event, Instance, Request};
-use crate::core::exit_class::{ExitStatus, Marker, OomCount, Refusal};
+use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
 use crate::core::memory::Kib;
+use crate::core::oom::{OomCount, OomEvidence};
 use crate::core::readiness::{HealthBody, Listener, ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::{Millis, Mono};
 
@@ -56,7 +57,7 @@ pub(super) fn sample_events(attempt: Attempt) -> Vec<SampleEvent> {
     });
     let evidence = Event::EvidenceCollected {
         attempt,
-        oom_kills: None,
+        oom: OomEvidence::default(),
     };
     for survivors in [vec![], vec![7_000]] {
         let tree = Event::TreeEnded {
@@ -197,14 +198,21 @@ fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
     ] {
         events.push(Event::ChildExited { attempt, status });
     }
-    let counted = OomCount {
-        source: "/sys/fs/cgroup/memory.events".into(),
-        kills: 1,
-        is_ours: true,
+    let counted = OomEvidence {
+        count: Some(OomCount {
+            source: "/sys/fs/cgroup/memory.events".into(),
+            kills: 1,
+            is_ours: true,
+        }),
+        ..OomEvidence::default()
     };
-    for oom_kills in [None, Some(counted)] {
-        events.push(Event::EvidenceCollected { attempt, oom_kills });
+    for oom in [OomEvidence::default(), counted.clone()] {
+        events.push(Event::EvidenceCollected { attempt, oom });
     }
+    events.push(Event::OomSeen {
+        attempt,
+        oom: counted,
+    });
     for survivors in [vec![], vec![7_000]] {
         events.push(Event::TreeEnded {
             attempt,
@@ -276,6 +284,7 @@ const fn label(event: &Event) -> &'static str {
         Event::ListenersFound { .. } => "ListenersFound",
         Event::ChildExited { .. } => "ChildExited",
         Event::EvidenceCollected { .. } => "EvidenceCollected",
+        Event::OomSeen { .. } => "OomSeen",
         Event::TreeEnded { .. } => "TreeEnded",
         Event::ChannelsStarted { .. } => "ChannelsStarted",
         Event::MemorySampled { .. } => "MemorySampled",

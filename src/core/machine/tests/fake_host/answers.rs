@@ -69,9 +69,9 @@ impl FakeHost {
                 self.is_seeded = self.world.seeding == Seeding::Works;
                 Event::ConfigSeeded { attempt, result }
             }
-            Action::CollectEvidence { attempt, .. } => Event::EvidenceCollected {
+            Action::CollectEvidence { attempt } => Event::EvidenceCollected {
                 attempt,
-                oom_kills: None,
+                oom: self.oom.clone(),
             },
             Action::EndTree { attempt, .. } if asked == self.tree_asked => self.end_tree(attempt),
             Action::EndTree { .. } => return None,
@@ -92,6 +92,7 @@ impl FakeHost {
             | Action::Kill
             | Action::Watch
             | Action::Unwatch
+            | Action::KeepIncident(_)
             | Action::Report(_)
             | Action::Exit(_) => return None,
         })

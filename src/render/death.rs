@@ -1,0 +1,124 @@
+//! How a death is told: what it was, by which evidence, and what to do.
+
+use super::log_line::LogLine;
+use super::report::{cause_word, signal_name};
+use crate::core::exit_class::{ExitClass, ExitStatus};
+use crate::core::incident::{Advice, BESIDE, MemoryStory, MemoryThen};
+use crate::core::oom::{Exhausted, KernelKill, OomCount, OomEvidence, OomProof};
+
+/// The line for an exit, without numbers and advice.
+pub(super) fn exited(status: ExitStatus, class: &ExitClass, memory: &MemoryStory) -> LogLine {
+    let line = match class {
+        ExitClass::Requested(_) | ExitClass::Relaunch => LogLine::info("gateway exited"),
+        ExitClass::Refused(_)
+        | ExitClass::Crash { .. }
+        | ExitClass::Signal { .. }
+        | ExitClass::OomKernel(_)
+        | ExitClass::OomHeap => LogLine::error("gateway exited"),
+    };
+    let line = line.field("class", class.word());
+    let line = match status {
+        ExitStatus::Code(code) => line.field("code", code),
+        ExitStatus::Signal(signal) => line.field("signal", signal_name(signal)),
+    };
+    match class {
+        ExitClass::OomKernel(proof) => seen(line.field("evidence", proven(proof)), memory),
+        ExitClass::OomHeap => {
+            let evidence = "V8's own out-of-memory message and its abort";
+            seen(line.field("evidence", evidence), memory)
+        }
+        ExitClass::Requested(cause) => line.field("cause", cause_word(*cause)),
+        ExitClass::Signal { signal: 9 } => line.field("evidence", not_proven(&memory.oom)),
+        ExitClass::Relaunch
+        | ExitClass::Refused(_)
+        | ExitClass::Crash { .. }
+        | ExitClass::Signal { .. } => line,
+    }
+}
+
+/// The line for kills that the gateway's main process outlived, or that did not end it.
+pub(super) fn killed_beside(kills: u64, memory: &MemoryStory) -> LogLine {
+    let oom = &memory.oom;
+    let logged = oom.kills.iter().map(logged);
+    let evidence: Vec<_> = oom.count.iter().map(counted).chain(logged).collect();
+    let line = LogLine::error(
+        "the kernel killed processes beside the gateway's main one for want of memory",
+    );
+    let line = line
+        .field("class", BESIDE)
+        .field("count", kills)
+        .field("evidence", evidence.join("; "));
+    seen(line, memory)
+}
+
+/// The last look at memory, and how long before the death it was.
+fn seen(line: LogLine, memory: &MemoryStory) -> LogLine {
+    let Some(MemoryThen { sample, before }) = &memory.last else {
+        return line;
+    };
+    line.field("memory", sample.tree)
+        .field("available", sample.available)
+        .field("limit", sample.limit)
+        .field("limit_from", sample.limit_from.words())
+        .field("seen_before", before)
+}
+
+/// What a person can do.
+pub(super) fn advice(advice: &Advice) -> String {
+    match advice {
+        Advice::Grow { how } => how.clone(),
+        Advice::RaiseHeap { to: Some(to) } => format!(
+            "V8's heap was too small, and there is room: --max-old-space-size={} fits",
+            to.mb()
+        ),
+        Advice::RaiseHeap { to: None } => {
+            "raise --max-old-space-size, or the machine's memory".to_owned()
+        }
+    }
+}
+
+fn proven(proof: &OomProof) -> String {
+    let parts: Vec<_> = proof
+        .count
+        .iter()
+        .map(counted)
+        .chain(proof.kill.iter().map(logged))
+        .collect();
+    parts.join("; ")
+}
+
+fn counted(count: &OomCount) -> String {
+    format!("{} rose by {}", count.source, count.kills)
+}
+
+fn logged(kill: &KernelKill) -> String {
+    let exhausted = match kill.exhausted {
+        Exhausted::Machine => "out of the machine's memory",
+        Exhausted::Cgroup => "out of its cgroup's memory",
+    };
+    let with = kill
+        .rss_bytes
+        .map_or_else(String::new, |bytes| format!(" at {} MB", bytes >> 20));
+    format!(
+        "/dev/kmsg: killed process {} ({}){with}, {exhausted}",
+        kill.pid, kill.name
+    )
+}
+
+/// Why a SIGKILL does not count as the kernel's.
+fn not_proven(oom: &OomEvidence) -> String {
+    match &oom.count {
+        Some(count) if count.is_ours => {
+            "the kernel's log gives every counted out-of-memory kill to another process: somebody sent it".to_owned()
+        }
+        Some(count) => format!(
+            "{}, but it counts the whole host: whether it was this process cannot be told",
+            counted(count)
+        ),
+        None if oom.is_watched => {
+            "the kernel counted no out-of-memory kill: somebody sent it".to_owned()
+        }
+        None => "no counter of out-of-memory kills can be read here: who sent it cannot be told"
+            .to_owned(),
+    }
+}
