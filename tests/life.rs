@@ -9,6 +9,7 @@ mod support;
 
 use nix::libc;
 use std::fs;
+use support::health::Listener;
 use support::keeper::{A_WHILE, CONFIG, Plan, snapshot};
 use support::{Place, poll_until, skip};
 
@@ -398,16 +399,16 @@ fn a_kernel_oom_kill_is_told_with_the_kernels_own_count() {
         return skip("no memory cgroup can be made here");
     };
     let procs = format!("echo $$ > {}/cgroup.procs", group.0.display());
-    let plan = Plan::new(Place::Subreaper).prepare(&procs).gateway([
-        "--end",
-        "eat",
-        "--end-after",
-        "100",
-        "--only-first",
-        "1",
-    ]);
+    let listener = Listener::new();
+    let plan = listener.on(Plan::new(Place::Subreaper));
+    let plan =
+        plan.prepare(&procs)
+            .gateway(["--end", "eat", "--end-after", "100", "--only-first", "1"]);
     let kept = plan.start();
     kept.wait_until_boot_is_ready(2);
+    let metrics = support::metrics::read(&listener.get("/metrics").body);
+    let counted = "clawkeeper_gateway_restarts_total{class=\"oom-kernel\",cause=\"\"}";
+    assert_eq!(metrics[counted], 1.0);
     let ended = kept.stop();
     let line = ended.lines("gateway exited")[0];
     assert_eq!(line["class"], "oom-kernel", "{}", ended.text);

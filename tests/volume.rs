@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::health::Listener;
 use support::keeper::{CONFIG, Ended, Kept, Plan, snapshot};
 use support::{Place, poll_until, skip};
 
@@ -172,6 +173,27 @@ fn a_volume_that_hangs_holds_with_that_reason_and_heals() {
     frozen.thaw();
     fs::write(kept.inside(&frozen.plan.config()), CONFIG).expect("a config");
     kept.wait_until_ready();
+    assert_eq!(frozen.stop().status, "exit 0");
+}
+
+#[test]
+fn health_is_answered_while_the_volume_hangs() {
+    let Some(frozen) = Frozen::start() else {
+        return;
+    };
+    assert_eq!(frozen.listener.get("/livez").code, 200);
+    let held = frozen
+        .listener
+        .wait_until("the hold for the disk", |answer| {
+            answer.body.contains("gave no answer")
+        });
+    assert_eq!(held.code, 503);
+    assert!(held.json()["fix"].is_string(), "{held:?}");
+    // Its look at the room on the volume must not wait for the disk.
+    let metrics = support::metrics::read(&frozen.listener.get("/metrics").body);
+    assert_eq!(metrics["clawkeeper_gateway_ready"], 0.0);
+    assert_eq!(frozen.listener.get("/livez").code, 200);
+    frozen.thaw();
     assert_eq!(frozen.stop().status, "exit 0");
 }
 
@@ -420,6 +442,7 @@ fn is_on_root(path: &Path) -> bool {
 /// clawkeeper looking at a volume that froze while it held for another reason.
 struct Frozen {
     plan: Plan,
+    listener: Listener,
     kept: Option<Kept>,
     /// Keeps the file system reachable, so that it is thawed whatever happens.
     root: fs::File,
@@ -434,7 +457,8 @@ impl Frozen {
             skip("no loop devices: a volume cannot be frozen");
             return None;
         }
-        let plan = Plan::new(Place::Subreaper).options(SOON);
+        let listener = Listener::new();
+        let plan = listener.on(Plan::new(Place::Subreaper).options(SOON));
         let image = plan.file("image");
         fs::File::create(&image)
             .and_then(|file| file.set_len(16 << 20))
@@ -453,6 +477,7 @@ impl Frozen {
         let root = fs::File::open(kept.inside(&plan.state())).expect("the volume");
         let frozen = Self {
             plan,
+            listener,
             kept: Some(kept),
             root,
         };

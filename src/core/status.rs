@@ -4,6 +4,7 @@
 use super::action::{HoldWhy, Stage};
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::memory::Sample;
 use super::time::Millis;
 use super::volume::Space;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Status {
     pub last_exit: Option<LastExit>,
     /// Crashes in a row, by which the next delay is chosen.
     pub crashes: u32,
+    /// The last look at the memory of the gateway that runs, or of the last one.
+    pub memory: Option<Sample>,
     /// What the last look at the config found; `None` before the first.
     pub config_usable: Option<bool>,
     /// What the last look at the volume found; `None` before the first.

@@ -3,6 +3,10 @@
 //! Every answer is made from what the loop itself hands over, so an answer proves that the loop turns.
 //! What a client may cost is bounded: [`CONNECTIONS`] at once, one request each, small, and [`WHOLE_TIME`] in all;
 //! between two of its steps the loop has its turn, because it is the runtime's main future.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module waits for a port to be free"
+)]
 
 use super::clock;
 use super::launch::Launch;
@@ -38,8 +42,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Open at once; a further one takes the place of the oldest.
 const CONNECTIONS: usize = 16;
-/// A connection this young keeps its place: whoever asks at once is answered within it.
-const YOUNG: Duration = Duration::from_millis(250);
+/// A connection this young keeps its place: a request follows its handshake at once. Sixteen places for so long
+/// are 800 turns a second, so that a hundred clients that never finish cost a probe a tenth of a second.
+const YOUNG: Duration = Duration::from_millis(20);
+/// Out of descriptors: until then some have been closed.
+const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 /// For the head of a request to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 /// From accept to the last byte of the answer.
@@ -48,7 +55,7 @@ const WHOLE_TIME: Duration = Duration::from_secs(5);
 const HEAD_MAX_BYTES: usize = 8 * 1024;
 const HEADERS: usize = 32;
 /// Connections that the kernel keeps for us.
-const BACKLOG: i32 = 64;
+const BACKLOG: i32 = 256;
 /// The loop answers within microseconds unless something is very wrong.
 const LOOP_TIME: Duration = Duration::from_secs(1);
 /// A local file system answers within microseconds; a dead one never.
@@ -56,7 +63,12 @@ const SPACE_TIME: Duration = Duration::from_millis(300);
 
 /// An earlier owner of the port may be about to end: only a second failure is worth a line.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LATER_RETRY: Duration = Duration::from_secs(30);
+const LATER_RETRY: Duration = Duration::from_secs(10);
+
+/// The loop, which frees the port, has more to do.
+const GIVE_WAY_TIME: Duration = Duration::from_secs(1);
+
+const FIX: &str = "set CLAWKEEPER_HEALTH_LISTEN to another ADDRESS:PORT, or to off";
 
 /// A question to the loop; it answers with its status.
 pub type Question = oneshot::Sender<Status>;
@@ -165,8 +177,42 @@ fn respond(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
     answer
 }
 
-/// Answers until clawkeeper ends. A port that cannot be had is said once and tried again.
-pub async fn serve(address: SocketAddr, desk: Desk) {
+/// The listener, for the supervisor.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    address: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Listening {
+    /// Answers until clawkeeper ends. To be called within the runtime.
+    #[must_use]
+    pub fn start(address: SocketAddr, desk: Desk) -> Self {
+        let task = tokio::spawn(serve(address, desk)).abort_handle();
+        Self { address, task }
+    }
+
+    /// Gives its port up if the gateway is to have it: whoever sets both to one port means the gateway.
+    /// Waits until it is free, so not to be called from the loop.
+    pub fn give_way(&self, port: u16) {
+        if self.address.port() != port || self.task.is_finished() {
+            return;
+        }
+        log::emit(
+            &LogLine::warn("health listener is off: the gateway is to have its port")
+                .field("address", self.address)
+                .field("fix", FIX),
+        );
+        self.task.abort();
+        let until = Instant::now() + GIVE_WAY_TIME;
+        while !self.task.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A port that cannot be had is said once and tried again.
+async fn serve(address: SocketAddr, desk: Desk) {
     let listener = listener(address).await;
     let mut connections = Connections::default();
     loop {
@@ -176,7 +222,7 @@ pub async fn serve(address: SocketAddr, desk: Desk) {
                 connections.add(stream, desk.clone());
             }
             // Out of descriptors, or the client has gone already: neither gets better by asking at once.
-            Err(_) => sleep(YOUNG).await,
+            Err(_) => sleep(ACCEPT_RETRY).await,
         }
     }
 }

@@ -171,7 +171,7 @@ mod tests {
     use crate::core::event::Attempt;
     use crate::core::status::Hold;
 
-    pub(in super::super) fn status(phase: &'static str) -> Status {
+    fn status(phase: &'static str) -> Status {
         Status {
             phase,
             phase_for: Millis(5_000),
@@ -186,6 +186,7 @@ mod tests {
             gateway: None,
             last_exit: None,
             crashes: 0,
+            memory: None,
             config_usable: None,
             volume: None,
         }

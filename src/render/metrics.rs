@@ -44,6 +44,7 @@ pub fn metrics(status: &Status, around: &Surroundings, now: WallMs) -> String {
     phase(&mut page, status, ago(status.phase_for));
     gateway(&mut page, status, ago);
     restarts(&mut page, status, ago);
+    memory(&mut page, status);
     volume(&mut page, status, around.space);
     if let Some(usable) = status.config_usable {
         page.one(
@@ -150,6 +151,52 @@ fn restarts(page: &mut Page, status: &Status, ago: impl Fn(Millis) -> Seconds) {
         );
         page.sample(&labels(class), ago(exit.ago));
     }
+}
+
+fn memory(page: &mut Page, status: &Status) {
+    let Some(sample) = &status.memory else {
+        return;
+    };
+    page.family(
+        "clawkeeper_memory_limit_bytes",
+        GAUGE,
+        "The smallest memory limit, and who sets it.",
+    );
+    let from = sample.limit_from.words();
+    page.sample(&[("from", from)], sample.limit.bytes());
+    page.one(
+        "clawkeeper_memory_used_bytes",
+        GAUGE,
+        "What counts against that limit, file caches included.",
+        sample.usage.bytes(),
+    );
+    page.one(
+        "clawkeeper_memory_available_bytes",
+        GAUGE,
+        "What can still be had before the kernel kills.",
+        sample.available.bytes(),
+    );
+    if status.gateway.is_none() {
+        return;
+    }
+    page.one(
+        "clawkeeper_gateway_memory_bytes",
+        GAUGE,
+        "Memory of the gateway and all its processes.",
+        sample.tree.bytes(),
+    );
+    page.one(
+        "clawkeeper_gateway_main_memory_bytes",
+        GAUGE,
+        "Resident memory of the gateway's main process.",
+        sample.main.bytes(),
+    );
+    page.one(
+        "clawkeeper_gateway_processes",
+        GAUGE,
+        "Processes of the gateway.",
+        sample.processes,
+    );
 }
 
 fn volume(page: &mut Page, status: &Status, now: Option<Space>) {

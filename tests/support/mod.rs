@@ -8,6 +8,7 @@
 
 pub(crate) mod health;
 pub(crate) mod keeper;
+pub(crate) mod metrics;
 pub(crate) mod real;
 
 use std::cell::Cell;

@@ -51,13 +51,17 @@ pub(crate) fn cache() -> PathBuf {
             .expect("bash");
         assert!(status.success(), "the gateways could not be installed");
     });
+    cache_folder().join("gateways")
+}
+
+/// What the set-up scripts keep outside of the checkout.
+pub(crate) fn cache_folder() -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     folder("CLAWKEEPER_CACHE")
         .map(PathBuf::from)
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("clawkeeper")))
         .or_else(|| folder("HOME").map(|home| PathBuf::from(home).join(".cache/clawkeeper")))
         .expect("a HOME")
-        .join("gateways")
 }
 
 /// The major version of Node a release is installed for, as `install.sh` has it.

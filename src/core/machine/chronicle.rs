@@ -113,6 +113,7 @@ impl Core {
                 ago: now.since(it.at),
             }),
             crashes: self.history.crashes(),
+            memory: self.memory.series().last().copied(),
             config_usable: told.config_usable,
             volume: told.volume,
         }

@@ -147,9 +147,13 @@ impl Supervisor {
 
     fn find_leftovers(&self, attempt: Attempt) {
         let (launch, proc) = (Arc::clone(&self.launch), self.proc.clone());
+        let health = self.health.clone();
         self.job(move || {
             let config = config_file::read_for_address(&launch);
             let port = launch.port(config.as_ref().map(|parsed| &parsed.value));
+            if let Some(health) = health {
+                health.give_way(port);
+            }
             let private = Folder::open(&launch.state_dir)
                 .and_then(|state| state::open_private(&state))
                 .ok();

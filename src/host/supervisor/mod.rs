@@ -15,7 +15,7 @@ mod incident;
 
 use super::clock::{self, Clock};
 use super::footprint;
-use super::http::{self, Desk, Question};
+use super::http::{Desk, Listening, Question};
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
@@ -76,6 +76,7 @@ pub(super) struct Supervisor {
     receiver: mpsc::Receiver<Event>,
     /// What the health listener wants to know.
     questions: mpsc::Receiver<Question>,
+    health: Option<Listening>,
     instance: Arc<Mutex<InstanceLock>>,
     /// True while a look at the volume has not come back: a hanging disk gets one thread, not many.
     volume_is_busy: Arc<AtomicBool>,
@@ -170,6 +171,7 @@ fn begin(
         sender,
         receiver,
         questions,
+        health: None,
         instance: Arc::default(),
         volume_is_busy: Arc::default(),
         child: None,
@@ -311,7 +313,7 @@ impl Supervisor {
     async fn live(&mut self, desk: Desk) -> std::io::Result<Ending> {
         let mut signals = Signals::open()?;
         if let Some(address) = self.settings.health_listen {
-            tokio::spawn(http::serve(address, desk));
+            self.health = Some(Listening::start(address, desk));
         }
         loop {
             while let Some(event) = self.queue.pop_front() {

@@ -9,6 +9,7 @@ mod phases;
 mod properties;
 mod sample_events;
 mod start_stories;
+mod status_stories;
 mod stop_stories;
 mod telling;
 mod world;

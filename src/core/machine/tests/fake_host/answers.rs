@@ -202,6 +202,7 @@ fn answered(target: ProbeTarget, newest: Newest, is_ready: bool) -> ProbeOutcome
     let body = match (target, newest) {
         (ProbeTarget::Startupz, Newest::Startupz) => Some(HealthBody {
             ok: Some(is_ready),
+            pending_reason: (!is_ready).then(|| "startup-sidecars".to_owned()),
             ..HealthBody::default()
         }),
         (ProbeTarget::Readyz, Newest::Startupz | Newest::Readyz) => Some(HealthBody {
