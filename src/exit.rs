@@ -2,7 +2,7 @@
 
 /// How clawkeeper ends, when it does not end with its child's own code.
 ///
-/// The codes below 64 are kept free for `check` and `health`, which grade what they find, and for the child of
+/// The codes below 64 are kept free for `check`, `health` and `config`, which grade what they find, and for the child of
 /// `run --mode init`, whose code is passed on as it is (`n`, or `128 + signal`).
 /// 137 is never used for an end of our own: Fly's init takes it for an out-of-memory kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub enum Exit {
     CheckWarnings,
     /// `check`: the gateway would not be started; `run` would hold.
     CheckHolds,
+    /// `config get`: there is nothing at that path.
+    NothingThere,
+    /// `config put`, `edit` and `rollback`: refused, and nothing was changed. `config get` and `diff`: there is no config that parses.
+    ConfigRefused,
     /// `health`: not ready, not alive, or nobody there to ask.
     Unhealthy,
     /// The command line or a `CLAWKEEPER_*` variable is wrong (`EX_USAGE` of sysexits.h).
@@ -41,6 +45,8 @@ impl Exit {
             Self::Stopped => 0,
             Self::CheckWarnings => 1,
             Self::CheckHolds => 2,
+            Self::NothingThere => 1,
+            Self::ConfigRefused => 2,
             // Docker's HEALTHCHECK knows 0 and 1 only.
             Self::Unhealthy => 1,
             Self::Usage => 64,

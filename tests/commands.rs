@@ -57,7 +57,7 @@ fn an_unknown_variable_of_ours_is_warned_about_and_an_unknown_flag_refused() {
 #[test]
 fn every_command_has_help_and_there_is_a_version() {
     let plan = Plan::new(Place::Subreaper);
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["run"],
         &["check"],
@@ -65,6 +65,13 @@ fn every_command_has_help_and_there_is_a_version() {
         &["config"],
         &["config", "validate"],
         &["config", "seed"],
+        &["config", "get"],
+        &["config", "put"],
+        &["config", "edit"],
+        &["config", "history"],
+        &["config", "diff"],
+        &["config", "rollback"],
+        &["config", "path"],
         &["replay"],
         &["--version"],
     ];

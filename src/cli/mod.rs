@@ -37,13 +37,16 @@ Examples:
   clawkeeper run -- bash                           any other command: a plain init
   clawkeeper check                                 what would stop a start, changing nothing
   clawkeeper locks --clear                         clear stale locks, as a start would
+  clawkeeper config put < new.json5                check a config, keep the old one, put it in place
+  clawkeeper config rollback                       go back to the last config that worked
   clawkeeper health                                is the gateway ready? (0 yes, 1 no)
 
 Exit codes:
   0 stopped as asked · 64 wrong setting or flag · 66 a named file cannot be used · 70 a defect in clawkeeper
   71 the system refused something essential · 75 another clawkeeper keeps this state folder
   124 the gateway had to be killed after the stop timeout · 126/127 a command that cannot be run
-  check: 0 fine, 1 warnings, 2 the gateway would not be started · health: 0 ready, 1 not";
+  check: 0 fine, 1 warnings, 2 the gateway would not be started · health: 0 ready, 1 not
+  config put, edit, rollback: 0 applied, 2 refused, 71 could not be written; unless applied, nothing has changed";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -53,9 +56,9 @@ enum Verb {
     Check(Check),
     /// List the gateway's locks, each with its verdict
     Locks(Locks),
-    /// Look at the gateway's config, or print what a first one would be
-    #[command(subcommand)]
-    Config(Config),
+    /// Look at the gateway's config, change it safely, or go back to a version that worked
+    #[command(subcommand, after_help = config::EXAMPLES)]
+    Config(config::Config),
     /// Ask the running clawkeeper whether its gateway serves: exit code 0 if it does, 1 if not
     Health(Health),
     /// Feed a journal through the decisions again and print them
@@ -169,21 +172,6 @@ struct Health {
     /// Where to ask, if not at CLAWKEEPER_HEALTH_LISTEN
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<OsString>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Config {
-    /// Say whether the gateway could start with its config
-    Validate {
-        /// Another file than the gateway's own
-        file: Option<PathBuf>,
-    },
-    /// Write a first config if there is none
-    Seed {
-        /// Only print it
-        #[arg(long)]
-        print: bool,
-    },
 }
 
 /// Parses, runs, and returns the exit code.

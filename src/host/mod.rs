@@ -20,6 +20,7 @@ pub mod probe;
 pub mod proc;
 pub mod reap;
 pub mod relay;
+pub mod running;
 pub mod signals;
 pub mod spawn;
 pub mod state;

@@ -24,6 +24,9 @@ pub const MAX_DEPTH: usize = 200;
 /// At most this many repeated keys are listed.
 const MAX_REPEATED: usize = 20;
 
+/// Up to here a JavaScript number holds every integer.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
 /// What is said when the parser wants a comma and no bracket tells more.
 const EXPECTED_COMMA: &str = "expected a comma";
 
@@ -359,8 +362,11 @@ impl<'de> Visitor<'de> for Builder<'_> {
         Ok(u64::try_from(value).map_or_else(|_| (value as f64).into(), Value::from))
     }
 
+    /// To the gateway `3000.` and `3000` are one number.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+        let whole = value as i64;
+        let is_whole = whole as f64 == value && whole.unsigned_abs() <= MAX_SAFE_INTEGER;
+        Ok(if is_whole { whole.into() } else { value.into() })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

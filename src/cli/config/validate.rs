@@ -1,21 +1,22 @@
 //! `config validate` and `config seed`.
 
-use super::{Config, looked_at};
+use super::surroundings::{self, Surroundings};
+use super::{complain, say};
 use crate::core::config::{ConfigState, Severity};
 use crate::exit::Exit;
 use crate::host::config_file;
 use crate::settings::ConfigSeed;
 use std::path::PathBuf;
 
-pub(super) fn run(command: &Config) -> Exit {
-    match command {
-        Config::Validate { file } => validate(file.clone()),
-        Config::Seed { print } => seed(*print),
-    }
-}
-
-fn validate(file: Option<PathBuf>) -> Exit {
-    let (mut launch, settings) = match looked_at(Vec::new()) {
+pub(super) fn validate(file: Option<PathBuf>) -> Exit {
+    // The working folder changes with the surroundings.
+    let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
+    let found = surroundings::find();
+    let Surroundings {
+        mut launch,
+        settings,
+        ..
+    } = match found {
         Ok(found) => found,
         Err(exit) => return exit,
     };
@@ -32,16 +33,16 @@ fn validate(file: Option<PathBuf>) -> Exit {
                     Severity::Warn => "warning",
                     Severity::Hold => "error",
                 };
-                println!(
+                say(format_args!(
                     "{path}: {word}: {} [{}]\n  fix: {}",
                     finding.message, finding.code, finding.fix
-                );
+                ));
             }
             match findings.iter().map(|finding| finding.severity).max() {
                 Some(Severity::Hold) => Exit::CheckHolds,
                 Some(Severity::Warn) => Exit::CheckWarnings,
                 Some(Severity::Info) | None => {
-                    println!("{path}: the gateway can start with it");
+                    say(format_args!("{path}: the gateway can start with it"));
                     Exit::Stopped
                 }
             }
@@ -57,12 +58,14 @@ fn validate(file: Option<PathBuf>) -> Exit {
 }
 
 fn fail(message: &str) -> Exit {
-    println!("{message}");
+    say(message);
     Exit::CheckHolds
 }
 
-fn seed(print: bool) -> Exit {
-    let (launch, settings) = match looked_at(Vec::new()) {
+pub(super) fn seed(print: bool) -> Exit {
+    let Surroundings {
+        launch, settings, ..
+    } = match surroundings::find() {
         Ok(found) => found,
         Err(exit) => return exit,
     };
@@ -79,11 +82,11 @@ fn seed(print: bool) -> Exit {
     };
     match result {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             Exit::Stopped
         }
         Err(error) => {
-            eprintln!("clawkeeper: {error}");
+            complain(error);
             Exit::Input
         }
     }

@@ -3,11 +3,17 @@
     reason = "tests prepare files and read what was written"
 )]
 
+use super::super::launch::Launch;
+use super::super::state;
 use super::*;
-use crate::gateway;
+use crate::core::config_history::{self, Source};
+use crate::core::time::WallMs;
+use crate::gateway::{self, config::content_hash};
 use crate::settings;
-use std::fs;
+use nix::sys::stat::Mode;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 
 const OLD: &[u8] = b"{a: 1} // old\n";
 const NEW: &[u8] = b"{a: 2} // new\n";
