@@ -175,6 +175,13 @@ impl Version {
         self >= Self::new(2026, 2, 26) && self < Self::new(2026, 7, 1)
     }
 
+    /// Whether a request with forwarding headers is refused (403 `proxy_attribution_required`, the Control UI
+    /// with it) unless `gateway.trustedProxies` covers where it comes from.
+    #[must_use]
+    pub fn demands_trusted_proxies(self) -> bool {
+        self >= Self::new(2026, 8, 2)
+    }
+
     /// Whether a gateway told no bind listens on every address when it finds itself in a container.
     ///
     /// 2026.7.1 and 2026.9.6 do (source); 2026.3.13 stays on loopback (source).

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::parse::Parsed;
 use super::secrets;
+use super::seed::FLY_PROXY;
 use crate::core::config::{Finding, Severity};
 use crate::gateway::launch::{Bind, Launch, Source, effective_bind, effective_port};
 use crate::gateway::version::Version;
@@ -291,6 +292,19 @@ fn examine_address(
             fix,
         );
     }
+    let demands_proxies = launch.version.is_some_and(Version::demands_trusted_proxies);
+    let has_proxies = gateway.get(&["trustedProxies"]).is_some();
+    if on_fly(launch) && demands_proxies && reaches_out == Some(true) && !has_proxies {
+        let severity = if gateway.may_be_included {
+            Severity::Info
+        } else {
+            Severity::Warn
+        };
+        let message = "gateway.trustedProxies is missing: visitors that Fly's proxy brings get 403"
+            .to_owned();
+        let fix = format!("set it to [\"{FLY_PROXY}\"]");
+        add(findings, severity, "config.proxies-missing", message, &fix);
+    }
     let demands_origins = launch.version.is_some_and(Version::demands_allowed_origins);
     let control_ui_is_off = gateway.get(&["controlUi", "enabled"]) == Some(&Value::Bool(false));
     let any_origin = gateway.get(&["controlUi", "dangerouslyAllowHostHeaderOriginFallback"]);
@@ -405,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_sound_config_finds_nothing() {
-        let text = "{gateway: {mode: 'local'}}";
+        let text = "{gateway: {mode: 'local', trustedProxies: ['172.16.0.0/12']}}";
         assert!(codes(Some(text), GUIDE, &[TOKEN, FLY[0], FLY[1]]).is_empty());
     }
 
@@ -503,6 +517,21 @@ mod tests {
         assert!(of(text, "2026.9.6").is_empty());
         let given = Some("{gateway: {mode: 'local', controlUi: {allowedOrigins: ['https://a']}}}");
         assert!(of(given, "2026.3.13").is_empty());
+    }
+
+    #[test]
+    fn missing_proxies_are_told_on_fly_to_the_versions_that_demand_them() {
+        let on_fly = [TOKEN, FLY[0], FLY[1]];
+        let text = Some("{gateway: {mode: 'local'}}");
+        let of = |text, env: &[_], version| findings(text, GUIDE, env, version).0;
+        assert_eq!(
+            of(text, &on_fly, "2026.9.6"),
+            ["config.proxies-missing Warn"]
+        );
+        assert!(of(text, &on_fly, "2026.7.1").is_empty());
+        assert!(of(text, &[TOKEN], "2026.9.6").is_empty());
+        let given = Some("{gateway: {mode: 'local', trustedProxies: ['172.16.0.0/12']}}");
+        assert!(of(given, &on_fly, "2026.9.6").is_empty());
     }
 
     #[test]

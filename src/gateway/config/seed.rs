@@ -37,6 +37,10 @@ const CHANNELS: &[(&str, &[&str])] = &[
     ("slack", &["SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"]),
 ];
 
+/// From where the Fly Proxy reaches a machine: "a private IPv4 address" in Fly's words, of 172.16.0.0/12 as people
+/// see it. From there nothing else comes: Fly's private network between machines is IPv6.
+pub(super) const FLY_PROXY: &str = "172.16.0.0/12";
+
 /// What stands above a seeded config.
 const HEADER: &str = "\
 // Written by clawkeeper because there was no config. It is yours now: clawkeeper never changes it.
@@ -65,6 +69,8 @@ pub enum SeedError {
 ///
 /// `gateway.mode` is `local`, the model is the one of the first provider with a key, each channel with
 /// its tokens set is enabled for the groups the user lists, and the Control UI is allowed from the app's own address on Fly and from this machine.
+/// On Fly its proxy is trusted to say who a visitor is: 9.6 answers 403 to all of them otherwise, and shows them the
+/// Control UI then (run, with addresses and headers as Fly has them).
 /// A version that does not know a key is not given it, since it would refuse the file; an unknown
 /// version is taken for a current one.
 ///
@@ -80,6 +86,9 @@ pub fn seed(launch: Launch<'_>) -> Value {
     if version.is_none_or(Version::knows_allowed_origins) {
         let origins = json!({"allowedOrigins": allowed_origins(launch)});
         gateway.insert("controlUi".to_owned(), origins);
+    }
+    if env.has("FLY_APP_NAME") && version.is_none_or(Version::demands_trusted_proxies) {
+        gateway.insert("trustedProxies".to_owned(), json!([FLY_PROXY]));
     }
     let mut root = Map::new();
     root.insert("gateway".to_owned(), Value::Object(gateway));
@@ -196,7 +205,11 @@ mod tests {
         let expected = json!({
             "agents": {"defaults": {"model": {"primary": "openai/gpt-5.4"}}},
             "channels": {"discord": {"enabled": true, "groupPolicy": "allowlist"}},
-            "gateway": {"mode": "local", "controlUi": {"allowedOrigins": ["https://my-app.fly.dev", LOCAL[0], LOCAL[1]]}},
+            "gateway": {
+                "mode": "local",
+                "controlUi": {"allowedOrigins": ["https://my-app.fly.dev", LOCAL[0], LOCAL[1]]},
+                "trustedProxies": ["172.16.0.0/12"],
+            },
             "plugins": {"entries": {"discord": {"enabled": true}}},
         });
         assert_eq!(value(&vars, Some("2026.9.6")), expected);
@@ -213,6 +226,10 @@ mod tests {
         assert_eq!(
             value(&fly, Some("2026.1.29")),
             json!({"gateway": {"mode": "local"}})
+        );
+        assert_eq!(
+            value(&fly, Some("2026.7.1"))["gateway"]["trustedProxies"],
+            Value::Null
         );
         let key = [("OPENAI_API_KEY", "sk-1")];
         assert_eq!(
