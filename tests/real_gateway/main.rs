@@ -13,6 +13,7 @@ mod support;
 
 mod config;
 mod crashes;
+mod health;
 mod life;
 mod locks;
 mod neighbours;
