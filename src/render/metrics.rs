@@ -307,6 +307,12 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::event::Attempt;
+    use crate::core::exit_class::{ExitClass, ExitStatus};
+    use crate::core::memory::{Kib, LimitFrom, Sample};
+    use crate::core::status::{GatewayStatus, LastExit, VolumeSeen};
+    use crate::core::time::Mono;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_value_of_a_label_cannot_end_its_line() {
@@ -317,6 +323,89 @@ mod tests {
             page.text,
             "# HELP a_b Words.\n# TYPE a_b gauge\na_b{x=\"1\\\"\\\\\\n2\",y=\"\"} 3\n"
         );
+    }
+
+    /// A status in which everything is known.
+    fn full() -> Status {
+        let ended = LastExit {
+            class: ExitClass::OomHeap,
+            status: ExitStatus::Signal(6),
+            after: Millis(9),
+            ago: Millis(8),
+        };
+        let space = Space {
+            free_bytes: 1,
+            total_bytes: 2,
+            free_inodes: Some(3),
+        };
+        Status {
+            phase: "running",
+            phase_for: Millis(1_500),
+            stage: None,
+            uptime: Millis(60_000),
+            attempt: Attempt(2),
+            starts: 2,
+            restarts: [1; RestartClass::ALL.len()],
+            hold: None,
+            next_look_in: None,
+            stopping: None,
+            gateway: Some(GatewayStatus {
+                pid: 7,
+                up_for: Millis(3_000),
+                ready_for: Some(Millis(1_500)),
+                waits_for: None,
+                silent_for: None,
+                probe_took: Some(Millis(2)),
+                channels_suppressed: false,
+            }),
+            last_exit: Some(ended),
+            crashes: 1,
+            memory: Some(Sample {
+                at: Mono(0),
+                main: Kib(1),
+                tree: Kib(2),
+                processes: 3,
+                available: Kib(4),
+                limit: Kib(5),
+                limit_from: LimitFrom::CgroupV2,
+                usage: Kib(6),
+                stalled: None,
+            }),
+            config_usable: Some(true),
+            volume: Some(VolumeSeen {
+                space: Some(space),
+                write_took: Some(Millis(4)),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_document_lists_every_metric_with_its_labels_and_no_other() {
+        let around = Surroundings {
+            gateway_version: Some("2026.9.6".to_owned()),
+            space: None,
+        };
+        let page = metrics(&full(), &around, WallMs(1_000_000));
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let told: BTreeSet<String> = samples.map(without_values).collect();
+        let document = include_str!("../../docs/health.md");
+        let rows = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `clawkeeper_")?.split_once('`'));
+        let listed: BTreeSet<String> = rows.map(|(name, _)| format!("clawkeeper_{name}")).collect();
+        assert_eq!(told, listed);
+    }
+
+    /// `name{label,label}` of a sample.
+    fn without_values(line: &str) -> String {
+        let name = line.rsplit_once(' ').map_or(line, |(name, _)| name);
+        let mut quoted = name.split('"');
+        let mut plain = String::new();
+        while let Some(outside) = quoted.next() {
+            plain += outside.trim_end_matches('=');
+            quoted.next();
+        }
+        plain
     }
 
     #[test]
