@@ -7,7 +7,7 @@
 use super::folder::{FileError, FileOwner, Folder, errno_of, kind_word, open_parent};
 use super::launch::Launch;
 use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
-use crate::gateway::config::{self, Parsed};
+use crate::gateway::config::{self, ConfigProblem, Parsed};
 use crate::settings::ConfigSeed;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -94,6 +94,9 @@ impl From<Unusable> for ConfigState {
             Unusable::NotAFile { what, .. } => Self::NotAFile {
                 what: what.to_owned(),
             },
+            Unusable::TooLarge { .. } => Self::Broken {
+                error: error.to_string(),
+            },
             Unusable::Unreadable(error) => Self::Unreadable {
                 errno: error.errno as i32,
             },
@@ -121,7 +124,15 @@ pub enum Unusable {
         /// What it is, in words.
         what: &'static str,
     },
-    /// The system refuses; `EFBIG` for a file that is larger than any config is read.
+    /// Larger than any config is read.
+    #[error("{}: {}", .path.display(), ConfigProblem::TooLarge { bytes: *.bytes })]
+    TooLarge {
+        /// The config's path.
+        path: PathBuf,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The system refuses.
     #[error(transparent)]
     Unreadable(FileError),
 }
@@ -174,14 +185,22 @@ pub fn read_current(launch: &Launch) -> Result<Option<Current>, Unusable> {
         match read_once(&folder, &name) {
             Ok((before, after, current)) if before == after => return Ok(Some(current)),
             Ok(_) => {}
-            Err(error) if missing(&error) => return Ok(None),
-            Err(error) if matches!(error.errno, Errno::ELOOP | Errno::EINVAL | Errno::ENXIO) => {
+            Err(ReadError::TooLarge(bytes)) => {
+                return Err(Unusable::TooLarge {
+                    path: launch.config_path.clone(),
+                    bytes,
+                });
+            }
+            Err(ReadError::File(error)) if missing(&error) => return Ok(None),
+            Err(ReadError::File(error))
+                if matches!(error.errno, Errno::ELOOP | Errno::EINVAL | Errno::ENXIO) =>
+            {
                 return Err(Unusable::NotAFile {
                     path: launch.config_path.clone(),
                     what: kind_word(&stat),
                 });
             }
-            Err(error) => return Err(Unusable::Unreadable(error)),
+            Err(ReadError::File(error)) => return Err(Unusable::Unreadable(error)),
         }
     }
     Err(Unusable::Unreadable(FileError {
@@ -191,22 +210,29 @@ pub fn read_current(launch: &Launch) -> Result<Option<Current>, Unusable> {
     }))
 }
 
+enum ReadError {
+    TooLarge(usize),
+    File(FileError),
+}
+
 /// The file before and after it was read, and what was read.
-fn read_once(folder: &Folder, name: &OsStr) -> Result<(Seen, Seen, Current), FileError> {
-    let failed = |errno| FileError {
-        operation: "read",
-        path: folder.path().join(name),
-        errno,
+fn read_once(folder: &Folder, name: &OsStr) -> Result<(Seen, Seen, Current), ReadError> {
+    let failed = |errno| {
+        ReadError::File(FileError {
+            operation: "read",
+            path: folder.path().join(name),
+            errno,
+        })
     };
-    let file = folder.open_file(name)?;
+    let file = folder.open_file(name).map_err(ReadError::File)?;
     let stat = fstat(&file).map_err(failed)?;
-    let limit = config::MAX_BYTES as u64 + 1;
-    if u64::try_from(stat.st_size).is_ok_and(|size| size > limit) {
-        return Err(failed(Errno::EFBIG));
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if size > config::MAX_BYTES {
+        return Err(ReadError::TooLarge(size));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(size);
     (&file)
-        .take(limit)
+        .take(config::MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| failed(errno_of(&error)))?;
     let after = fstat(&file).map_err(failed)?;

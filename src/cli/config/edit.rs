@@ -7,7 +7,7 @@ use crate::core::config_history::{ContentHash, Source};
 use crate::exit::Exit;
 use crate::gateway::config::{MAX_BYTES, content_hash};
 use crate::host::config_file;
-use crate::host::config_store::{ConfigStore, Expected};
+use crate::host::config_store::{ConfigStore, Expected, may_be_replaced};
 use crate::host::early::SignalSet;
 use crate::host::folder::{FileError, Folder};
 use crate::host::spawn::{self, SignalSetup, Spec};
@@ -67,6 +67,9 @@ impl Draft {
             store.drop_drafts().map_err(text)?;
         }
         let current = config_file::read_current(launch).map_err(|error| error.to_string())?;
+        if let Some(current) = &current {
+            may_be_replaced(launch, current).map_err(|error| error.to_string())?;
+        }
         let current = current.map(|current| current.bytes);
         let base = current.as_deref().map(content_hash);
         let base_bytes = current.unwrap_or_default();

@@ -284,6 +284,10 @@ fn show_changes(launch: &Launch, new: &Parsed, proposal: &Proposal<'_>) -> Resul
             return Err(refused(launch, Exit::Host));
         }
     };
+    if let Err(error) = config_store::may_be_replaced(launch, &current) {
+        complain(error);
+        return Err(refused(launch, Exit::Host));
+    }
     if current.bytes == proposal.bytes {
         return Ok(false);
     }

@@ -10,6 +10,9 @@ use super::secrets;
 /// An excerpt is cut to about this many columns around the caret.
 const MAX_COLUMNS: usize = 120;
 
+/// Of a long line only the tokens this near to the error, in bytes, are drawn at all.
+const MAX_REACH: usize = 4096;
+
 /// A longer key is masked: it is no key a person wrote.
 const MAX_KEY_BYTES: usize = 64;
 
@@ -21,11 +24,17 @@ pub(super) fn draw(text: &str, offset: usize) -> String {
     let mut shown: Vec<u8> = Vec::new();
     let mut caret = 0;
     let mut shown_to = line_start;
+    let near = offset.saturating_sub(MAX_REACH)..offset.saturating_add(MAX_REACH);
+    let mut is_cut = false;
     for (token, before, after) in with_neighbours(text) {
         if token.end <= line_start {
             continue;
         }
-        if token.start >= line_end {
+        if token.end <= near.start {
+            is_cut = true;
+            continue;
+        }
+        if token.start >= line_end || token.start >= near.end {
             break;
         }
         if token.start > shown_to && !shown.is_empty() {
@@ -49,16 +58,16 @@ pub(super) fn draw(text: &str, offset: usize) -> String {
     if offset >= shown_to && !shown.is_empty() {
         caret = shown.len();
     }
-    frame(&shown, caret)
+    frame(&shown, caret, is_cut)
 }
 
-/// Cuts the line around the caret and draws the caret below it.
-fn frame(shown: &[u8], caret: usize) -> String {
+/// Cuts the line around the caret and draws the caret below it; `is_cut` when more stands to the left.
+fn frame(shown: &[u8], caret: usize, is_cut: bool) -> String {
     let caret = caret.min(shown.len());
     let from = caret.saturating_sub(MAX_COLUMNS / 2);
     let to = shown.len().min(from + MAX_COLUMNS);
     let (left, right) = (
-        if from > 0 { "..." } else { "" },
+        if from > 0 || is_cut { "..." } else { "" },
         if to < shown.len() { "..." } else { "" },
     );
     let middle = String::from_utf8_lossy(&shown[from..to]);

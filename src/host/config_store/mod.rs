@@ -7,7 +7,7 @@
 mod replace;
 mod versions;
 
-pub use replace::{Expected, WriteError, Written, with_draft, write_config};
+pub use replace::{Expected, WriteError, Written, may_be_replaced, with_draft, write_config};
 pub use versions::{ConfigStore, Good};
 
 #[cfg(test)]

@@ -105,13 +105,8 @@ pub fn write_config(
     {
         return Err(WriteError::Changed(path.clone()));
     }
-    if let Some(names) = current.as_ref().map(|current| current.names)
-        && names > 1
-    {
-        return Err(WriteError::HardLink {
-            path: path.clone(),
-            names,
-        });
+    if let Some(current) = &current {
+        may_be_replaced(launch, current)?;
     }
     if current.as_ref().is_some_and(|it| it.bytes == bytes) {
         return Ok(Written::Unchanged);
@@ -129,6 +124,17 @@ pub fn write_config(
         kept: held.keep(bytes, source, now),
         not_durable,
     })
+}
+
+/// Refuses a file with several names: only one of them would change, and the other may be anybody's.
+pub fn may_be_replaced(launch: &Launch, current: &Current) -> Result<(), WriteError> {
+    if current.names > 1 {
+        return Err(WriteError::HardLink {
+            path: launch.config_path.clone(),
+            names: current.names,
+        });
+    }
+    Ok(())
 }
 
 /// Lets somebody read a config that is not in its place yet, from a file beside that place.
