@@ -9,9 +9,8 @@ mod support;
 
 use nix::libc;
 use std::fs;
-use support::health::Listener;
 use support::keeper::{A_WHILE, CONFIG, Plan, snapshot};
-use support::{Place, poll_until, skip};
+use support::{Place, poll_until};
 
 const PLACES: [Place; 2] = [Place::Pid1, Place::Subreaper];
 
@@ -348,80 +347,6 @@ fn a_command_that_does_not_exist_holds_a_gateway_and_ends_an_init() {
 }
 
 #[test]
-fn v8s_last_words_and_its_abort_are_a_heap_oom_even_after_a_flood() {
-    for place in PLACES {
-        let flags = [
-            "--lines",
-            "50000",
-            "--end",
-            "heap-oom",
-            "--end-after",
-            "1",
-            "--only-first",
-            "1",
-        ];
-        let plan = Plan::new(place).gateway(flags);
-        let kept = plan.start();
-        kept.wait_until_boot_is_ready(2);
-        let ended = kept.stop();
-        let line = ended.lines("gateway exited")[0];
-        assert_eq!(
-            (&line["class"], &line["signal"]),
-            (&"oom-heap".into(), &"SIGABRT".into())
-        );
-        assert!(
-            line["fix"]
-                .as_str()
-                .is_some_and(|fix| fix.contains("max-old-space-size"))
-        );
-    }
-}
-
-#[test]
-fn an_end_by_a_signal_is_no_oom_without_evidence() {
-    for signal in ["9", "6", "11"] {
-        let end = format!("signal:{signal}");
-        let plan = Plan::new(Place::Pid1).gateway(["--end", &end, "--only-first", "1"]);
-        let kept = plan.start();
-        kept.wait_until_boot_is_ready(2);
-        assert_eq!(
-            kept.stop().classes(),
-            ["signal", "requested"],
-            "signal {signal}"
-        );
-    }
-}
-
-#[test]
-fn a_kernel_oom_kill_is_told_with_the_kernels_own_count() {
-    let group = Cgroup::new(96 << 20);
-    let Some(group) = group else {
-        return skip("no memory cgroup can be made here");
-    };
-    let procs = format!("echo $$ > {}/cgroup.procs", group.0.display());
-    let listener = Listener::new();
-    let plan = listener.on(Plan::new(Place::Subreaper));
-    let plan =
-        plan.prepare(&procs)
-            .gateway(["--end", "eat", "--end-after", "100", "--only-first", "1"]);
-    let kept = plan.start();
-    kept.wait_until_boot_is_ready(2);
-    let metrics = support::metrics::read(&listener.get("/metrics").body);
-    let counted = "clawkeeper_gateway_restarts_total{class=\"oom-kernel\",cause=\"\"}";
-    assert_eq!(metrics[counted], 1.0);
-    let ended = kept.stop();
-    let line = ended.lines("gateway exited")[0];
-    assert_eq!(line["class"], "oom-kernel", "{}", ended.text);
-    assert!(
-        line["evidence"]
-            .as_str()
-            .is_some_and(|text| text.contains("rose by 1")),
-        "{line}"
-    );
-    assert_eq!(ended.line("clawkeeper starts")["memory_limit"], "96MB");
-}
-
-#[test]
 fn a_gateway_that_the_platform_cannot_reach_is_told_with_the_fix() {
     let lines = |plan: &Plan| {
         let kept = plan.start();
@@ -476,28 +401,6 @@ fn wait_for_start(plan: &Plan) {
             _ => Ok(()),
         }
     });
-}
-
-/// A memory cgroup of version 1, removed when it is dropped.
-struct Cgroup(std::path::PathBuf);
-
-impl Cgroup {
-    fn new(limit: u64) -> Option<Self> {
-        let path = format!("/sys/fs/cgroup/memory/clawkeeper-{}", std::process::id());
-        fs::create_dir(&path).ok()?;
-        let group = Self(path.into());
-        fs::write(group.0.join("memory.limit_in_bytes"), limit.to_string()).ok()?;
-        Some(group)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Busy until the kernel has let its last process go.
-        poll_until(support::PATIENCE, "the cgroup's end", || {
-            fs::remove_dir(&self.0)
-        });
-    }
 }
 
 fn send(pid: i32, signal: i32) {

@@ -177,6 +177,7 @@ fn a_volume_that_hangs_holds_with_that_reason_and_heals() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn health_is_answered_while_the_volume_hangs() {
     let Some(frozen) = Frozen::start() else {
         return;
@@ -193,6 +194,27 @@ fn health_is_answered_while_the_volume_hangs() {
     let metrics = support::metrics::read(&frozen.listener.get("/metrics").body);
     assert_eq!(metrics["clawkeeper_gateway_ready"], 0.0);
     assert_eq!(frozen.listener.get("/livez").code, 200);
+=======
+fn a_death_while_the_disk_hangs_is_told_and_the_next_gateway_starts_without_its_incident() {
+    let Some(frozen) = Frozen::start() else {
+        return;
+    };
+    let kept = frozen.kept();
+    frozen.thaw();
+    fs::write(kept.inside(&frozen.plan.config()), CONFIG).expect("a config");
+    kept.wait_until_ready();
+    frozen.call(FREEZE);
+    send(kept.gateway_pid(), libc::SIGKILL);
+    kept.wait_for("gateway exited");
+    kept.wait_for_nth("gateway started", 2);
+    let line = kept.wait_for("incident not kept");
+    assert!(
+        line["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("no answer")),
+        "{line}"
+    );
+>>>>>>> 0432b0a (clawkeeper incidents lists what was kept, and shows one with a chart of its memory)
     frozen.thaw();
     assert_eq!(frozen.stop().status, "exit 0");
 }
@@ -461,7 +483,7 @@ impl Frozen {
         let plan = listener.on(Plan::new(Place::Subreaper).options(SOON));
         let image = plan.file("image");
         fs::File::create(&image)
-            .and_then(|file| file.set_len(16 << 20))
+            .and_then(|file| file.set_len(128 << 20))
             .expect("an image");
         let made = Command::new("mkfs.ext4")
             .args(["-q", "-F"])
@@ -527,4 +549,9 @@ impl Drop for Frozen {
         // EINVAL: it was thawed. SAFETY: as above.
         unsafe { libc::ioctl(self.root.as_raw_fd(), THAW, 0) };
     }
+}
+
+fn send(pid: i32, signal: i32) {
+    // SAFETY: takes two numbers.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }

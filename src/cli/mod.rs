@@ -7,6 +7,7 @@
 mod check;
 mod config;
 mod health;
+mod incidents;
 mod locks;
 mod replay;
 
@@ -56,6 +57,8 @@ enum Verb {
     Check(Check),
     /// List the gateway's locks, each with its verdict
     Locks(Locks),
+    /// List the deaths of the gateway that were kept, or show one with its evidence
+    Incidents(incidents::Incidents),
     /// Look at the gateway's config, change it safely, or go back to a version that worked
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::Config),
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
             Verb::Run(run) => ExitCode::from(run_command(*run)),
             Verb::Check(check) => check::run(&check).into(),
             Verb::Locks(locks) => locks::run(&locks).into(),
+            Verb::Incidents(incidents) => incidents::run(&incidents).into(),
             Verb::Config(config) => config::run(&config).into(),
             Verb::Health(health) => health::run(&health).into(),
             Verb::Replay { file } => replay::run(&file).into(),

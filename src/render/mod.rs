@@ -1,6 +1,7 @@
 //! Text for people. PURE: facts in, words out; decides nothing and touches nothing.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod chart;
 mod death;
 mod health;
 mod log_line;
@@ -9,6 +10,7 @@ mod plain;
 mod problem;
 mod report;
 
+pub use chart::{Bar, chart};
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
 pub use log_line::LogLine;
 pub use metrics::{Surroundings, metrics};

@@ -81,6 +81,11 @@ impl Core {
         };
         boot.oom_said_at = None;
         let oom = std::mem::take(&mut boot.oom);
+        if oom.kills.iter().any(|kill| kill.pid == boot.pid) {
+            // It is dying, and takes its time.
+            boot.oom = oom;
+            return;
+        }
         let beside = oom.beside(None);
         if beside > 0 {
             let memory = self.memory_story(now, oom);

@@ -57,6 +57,9 @@ pub(crate) fn start_helper(script: &Script) {
     if script.stubborn_helper {
         command.arg("--ignore-term");
     }
+    if let Some(after) = &script.eating_helper {
+        command.args(["--end", "eat", "--end-after", after]);
+    }
     if let Some(diary) = &script.diary {
         command.arg("--diary").arg(diary);
     }
@@ -67,6 +70,10 @@ pub(crate) fn start_helper(script: &Script) {
 
 pub(crate) fn help(script: &Script, stops: SignalSet) {
     script.note("helper");
+    if let Some(end) = script.end.clone() {
+        std::thread::sleep(script.end_after);
+        end.happen();
+    }
     loop {
         if stops.wait(None).is_some() && !script.ignore_term {
             return;

@@ -49,7 +49,7 @@ fn main() {
         term_at: None,
         listens: false,
     };
-    if script.helper || script.stubborn_helper {
+    if script.helper || script.stubborn_helper || script.eating_helper.is_some() {
         deeds::start_helper(&script);
     }
     loop {

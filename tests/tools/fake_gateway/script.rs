@@ -67,6 +67,9 @@ pub(crate) struct Script {
     /// The helper heeds no SIGTERM.
     #[arg(long)]
     pub(crate) stubborn_helper: bool,
+    /// Starts a helper that takes memory without end from this time of its own on.
+    #[arg(long)]
+    pub(crate) eating_helper: Option<String>,
     /// Leaves this many orphans behind that end at once, when it is ready.
     #[arg(long)]
     pub(crate) orphans: Option<usize>,
