@@ -177,7 +177,6 @@ fn a_volume_that_hangs_holds_with_that_reason_and_heals() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn health_is_answered_while_the_volume_hangs() {
     let Some(frozen) = Frozen::start() else {
         return;
@@ -194,7 +193,11 @@ fn health_is_answered_while_the_volume_hangs() {
     let metrics = support::metrics::read(&frozen.listener.get("/metrics").body);
     assert_eq!(metrics["clawkeeper_gateway_ready"], 0.0);
     assert_eq!(frozen.listener.get("/livez").code, 200);
-=======
+    frozen.thaw();
+    assert_eq!(frozen.stop().status, "exit 0");
+}
+
+#[test]
 fn a_death_while_the_disk_hangs_is_told_and_the_next_gateway_starts_without_its_incident() {
     let Some(frozen) = Frozen::start() else {
         return;
@@ -214,7 +217,6 @@ fn a_death_while_the_disk_hangs_is_told_and_the_next_gateway_starts_without_its_
             .is_some_and(|why| why.contains("no answer")),
         "{line}"
     );
->>>>>>> 0432b0a (clawkeeper incidents lists what was kept, and shows one with a chart of its memory)
     frozen.thaw();
     assert_eq!(frozen.stop().status, "exit 0");
 }
