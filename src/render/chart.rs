@@ -96,7 +96,7 @@ mod tests {
                 bar(
                     (60 - minute) * 60_000,
                     200 + 13 * minute as u32,
-                    210 + 14 * minute as u32,
+                    215 + 13 * minute as u32,
                 )
             })
             .collect();
