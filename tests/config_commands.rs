@@ -94,6 +94,16 @@ fn put_writes_the_bytes_it_was_given_and_keeps_those_it_replaces() {
 }
 
 #[test]
+fn a_first_config_may_come_before_the_state_folder() {
+    let plan = plan();
+    fs::remove_dir_all(plan.state()).expect("it was there");
+    ends_with(config(&plan, &["put", "--dry-run"], SECOND.as_bytes()), 0);
+    assert!(!plan.state().exists());
+    ends_with(config(&plan, &["put"], SECOND.as_bytes()), 0);
+    assert_eq!(content(&plan), SECOND);
+}
+
+#[test]
 fn put_takes_a_file_from_wherever_the_user_stands() {
     let plan = plan();
     fs::write(plan.file("new.json5"), SECOND).expect("written");

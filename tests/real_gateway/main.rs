@@ -12,6 +12,7 @@
 mod support;
 
 mod config;
+mod config_put;
 mod crashes;
 mod health;
 mod life;

@@ -256,14 +256,14 @@ fn passes_validator(launch: &Launch, proposal: &Proposal<'_>) -> bool {
         }
         Ok(Err(why)) => {
             say(format_args!(
-                "the gateway's own validator was not asked: {why}"
+                "the gateway's own validator gave no verdict: {why}"
             ));
             true
         }
         Err(error) => {
             // Whether the folder can be written is found out when the config is.
             say(format_args!(
-                "the gateway's own validator was not asked: {error}"
+                "the gateway's own validator gave no verdict: {error}"
             ));
             true
         }
