@@ -168,6 +168,9 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
         text += &chart.join("\n");
         text.push('\n');
     }
+    for dump in &kept.dumps {
+        text += &format!("\nNode wrote {}\n", dump.display());
+    }
     let first = kept.output.len().saturating_sub(LINES_SHOWN);
     if !kept.output.is_empty() {
         text += &format!(

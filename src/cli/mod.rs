@@ -128,6 +128,9 @@ struct Flags {
     /// Where clawkeeper answers /livez, /readyz and /metrics: ADDRESS:PORT, or off [default: 127.0.0.1:9180]
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<OsString>,
+    /// What the gateway leaves when V8 runs out of heap: off, report, snapshot or both, in <state>/clawkeeper-dumps; a snapshot holds secrets [default: off]
+    #[arg(long, value_name = "WHAT")]
+    heap_dump: Option<OsString>,
     /// true: in init mode, signals go to the command's whole process group [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     signal_group: Option<OsString>,
@@ -261,6 +264,7 @@ impl Flags {
             ("config-seed", &self.config_seed),
             ("internal-port", &self.internal_port),
             ("health-listen", &self.health_listen),
+            ("heap-dump", &self.heap_dump),
             ("signal-group", &self.signal_group),
             ("log-level", &self.log_level),
             ("log-format", &self.log_format),

@@ -153,13 +153,17 @@ pub fn advise(class: &ExitClass, memory: Option<&MemoryThen>, how_to_grow: &str)
 
 /// What the main process needs beside its heap, and its helpers (measured on 2026.9.6: 450 and 165 MB).
 const BESIDE_HEAP: Kib = Kib::of_mb(640);
+/// 2026.9.6 works with this much.
+const ENOUGH_MB: u32 = 1024;
 /// A heap that is not larger by this much would be full as soon.
 const LARGER_PERCENT: u32 = 125;
 
 /// The heap that would fit, in steps of 128 MB, if it is worth more than the one that was too small.
 fn larger_heap(sample: &Sample) -> Option<Kib> {
-    let fits = sample.limit.less(BESIDE_HEAP).mb() / 128 * 128;
-    let to = Kib::of_mb(fits);
+    let fits = sample.limit.less(BESIDE_HEAP).mb();
+    // Twice as much is worth a try; a heap as large as a large machine would only hide a leak for longer.
+    let enough = (sample.main.mb() * 2).max(ENOUGH_MB);
+    let to = Kib::of_mb(fits.min(enough) / 128 * 128);
     // A full heap is nearly all that the main process has.
     (to > sample.main.percent(LARGER_PERCENT)).then_some(to)
 }
@@ -243,8 +247,9 @@ mod tests {
             to: Some(Kib::of_mb(mb)),
         };
         for (limit_mb, main_mb, advice) in [
-            (4_096, 700, raise(3_456)),
-            (2_048, 700, raise(1_408)),
+            (24_000, 270, raise(1_024)),
+            (4_096, 700, raise(1_280)),
+            (2_048, 700, raise(1_280)),
             (2_048, 1_400, grow.clone()),
             (1_024, 400, grow.clone()),
             (512, 300, grow),

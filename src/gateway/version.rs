@@ -106,6 +106,12 @@ impl Version {
         self >= Self::new(2026, 8, 2)
     }
 
+    /// Whether every Node it runs on knows `--report-exclude-env` (22.13 and 23.3): 2026.7.1 demands 22.22 at least.
+    #[must_use]
+    pub fn excludes_env_from_reports(self) -> bool {
+        self >= Self::new(2026, 7, 1)
+    }
+
     /// Whether it brings channels back by itself that its crash breaker left off.
     ///
     /// 2026.9.6 (run) and 2026.8.2 (source) do so some six minutes after their start; 2026.7.1 never does.

@@ -4,6 +4,7 @@
 //! disk does: run it where that hurts nobody.
 
 use super::config_file;
+use super::dumps;
 use super::folder::{FileError, Folder};
 use super::launch::Launch;
 use super::state;
@@ -52,6 +53,9 @@ pub struct Kept {
     pub memory: MemoryStory,
     /// Memory over its life, oldest first.
     pub history: Vec<Past>,
+    /// What node wrote when it ran out of heap (`--heap-dump`).
+    #[serde(default)]
+    pub dumps: Vec<PathBuf>,
     /// The gateway's last lines, secrets masked.
     pub output: Vec<String>,
 }
@@ -166,6 +170,7 @@ impl Kept {
             was_ready: incident.was_ready,
             memory: incident.memory.clone(),
             history: incident.history.iter().map(past).collect(),
+            dumps: dumps::written_since(launch, now.0.saturating_sub(incident.uptime.0)),
             output: Vec::new(),
         }
     }

@@ -195,7 +195,7 @@ fn an_id_names_a_file_of_the_folder_and_nothing_else() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Wherever a secret is known from, and whatever stands around it.
     #[test]

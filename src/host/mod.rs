@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config_file;
 pub mod config_store;
+pub mod dumps;
 pub mod early;
 pub mod folder;
 pub mod footprint;

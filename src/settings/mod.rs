@@ -41,6 +41,34 @@ pub enum ConfigSeed {
     File(PathBuf),
 }
 
+/// What the gateway leaves behind when V8 runs out of heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeapDump {
+    /// Nothing but its last words.
+    #[default]
+    Off,
+    /// Node's report on the fatal error: stacks, heap spaces, handles.
+    Report,
+    /// A snapshot of the heap, with everything that was in it, secrets too.
+    Snapshot,
+    /// Both.
+    Both,
+}
+
+impl HeapDump {
+    /// True when a report is asked for.
+    #[must_use]
+    pub const fn has_report(self) -> bool {
+        matches!(self, Self::Report | Self::Both)
+    }
+
+    /// True when a snapshot is asked for.
+    #[must_use]
+    pub const fn has_snapshot(self) -> bool {
+        matches!(self, Self::Snapshot | Self::Both)
+    }
+}
+
 /// Whom the gateway runs as when clawkeeper is root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum User {
@@ -109,6 +137,8 @@ pub struct Settings {
     pub internal_port: Option<u16>,
     /// `--health-listen`; `None` when off.
     pub health_listen: Option<SocketAddr>,
+    /// `--heap-dump`.
+    pub heap_dump: HeapDump,
     /// `--signal-group`.
     pub signal_group: bool,
     /// `--log-level`.
@@ -141,6 +171,7 @@ impl Default for Settings {
             config_seed: ConfigSeed::Environment,
             internal_port: None,
             health_listen: Some(Self::HEALTH_LISTEN),
+            heap_dump: HeapDump::Off,
             signal_group: false,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,

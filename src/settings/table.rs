@@ -1,6 +1,6 @@
 //! The one list of settings, and how a text becomes the value of each.
 
-use super::{ConfigSeed, LogFormat, LogLevel, Mode, Settings, User};
+use super::{ConfigSeed, HeapDump, LogFormat, LogLevel, Mode, Settings, User};
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
 use std::net::SocketAddr;
@@ -117,6 +117,20 @@ pub(super) const SETTINGS: &[Setting] = &[
                 None
             } else {
                 Some(text.parse().ok().filter(has_port)?)
+            };
+            Some(())
+        },
+    },
+    Setting {
+        name: "heap-dump",
+        takes: "off, report, snapshot or both",
+        apply: |to, text| {
+            to.heap_dump = match text {
+                "off" => HeapDump::Off,
+                "report" => HeapDump::Report,
+                "snapshot" => HeapDump::Snapshot,
+                "both" => HeapDump::Both,
+                _ => return None,
             };
             Some(())
         },

@@ -18,5 +18,6 @@ mod health;
 mod life;
 mod locks;
 mod neighbours;
+mod oom;
 mod seed;
 mod volume;

@@ -29,6 +29,11 @@ impl Cgroup {
         Some(group)
     }
 
+    /// Changes its limit.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        fs::write(self.0.join("memory.limit_in_bytes"), bytes.to_string()).expect("its limit");
+    }
+
     /// A line of shell that moves the shell into it.
     pub(crate) fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs", self.0.display())

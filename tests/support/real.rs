@@ -159,10 +159,10 @@ impl Site {
         fs::set_permissions(&starts, fs::Permissions::from_mode(0o666)).expect("our file");
         let script = format!(
             "#!/bin/sh\n\
-             if [ \"$2\" = gateway ] && [ \"$3\" != call ]; then\n\
+             case \" $* \" in *' gateway call '*) ;; *' gateway '*)\n\
              echo $$ >>{}\n\
-             [ ! -e {hook} ] || . {hook}\n\
-             fi\n\
+             [ ! -e {hook} ] || . {hook};;\n\
+             esac\n\
              exec {} \"$@\"\n",
             starts.display(),
             real.display(),

@@ -1,6 +1,7 @@
 //! Does what the core decided. Each action is answered by the event its doc names.
 
 use super::super::config_file;
+use super::super::dumps;
 use super::super::folder::Folder;
 use super::super::leftovers;
 use super::super::lock_files;
@@ -20,9 +21,10 @@ use crate::core::action::{Action, TreeScope};
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::Millis;
-use crate::render;
+use crate::render::{self, LogLine};
 use crate::settings::MARK;
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -63,10 +65,16 @@ impl Supervisor {
                 });
             }
             Action::ReadConfig { attempt } => {
-                let (launch, port) = (Arc::clone(&self.launch), self.settings.internal_port);
-                self.job(move || Event::ConfigRead {
-                    attempt,
-                    facts: config_file::read(&launch, port).0,
+                let (launch, settings) = (Arc::clone(&self.launch), Arc::clone(&self.settings));
+                let dumps = Arc::clone(&self.dumps);
+                self.job(move || {
+                    // The last step before a start; the folder of dumps is on the same disk.
+                    let prepared = dumps::prepare(&launch, settings.heap_dump);
+                    *dumps.lock().unwrap_or_else(PoisonError::into_inner) = prepared;
+                    Event::ConfigRead {
+                        attempt,
+                        facts: config_file::read(&launch, settings.internal_port).0,
+                    }
                 });
             }
             Action::SeedConfig { attempt } => {
@@ -181,7 +189,7 @@ impl Supervisor {
             .attach(attempt.0)
             .map_err(|error| config_file::chain(&error))
             .and_then(|output| {
-                Child::start(&self.launch, attempt, output)
+                Child::start(&self.launch, attempt, output, self.dump_options())
                     .map_err(|error| config_file::chain(&error))
             });
         let event = match started {
@@ -198,6 +206,17 @@ impl Supervisor {
             Err(error) => Event::SpawnFailed { attempt, error },
         };
         self.queue.push_back(event);
+    }
+
+    /// What node is told to leave behind when it runs out of heap. What is not done is said when that changes.
+    fn dump_options(&self) -> Vec<OsString> {
+        let mut prepared = self.dumps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = prepared.refused.take() {
+            log::emit(
+                &LogLine::warn("what --heap-dump asks for is not done in full").field("why", why),
+            );
+        }
+        std::mem::take(&mut prepared.options)
     }
 
     /// Notes the child for the next clawkeeper, should this one be killed and the child not.

@@ -21,11 +21,12 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it, marked as ours, in a group of its own, to die with us.
+    /// Starts it, marked as ours, in a group of its own, to die with us. The options come right after the program.
     pub(super) fn start(
         launch: &Launch,
         attempt: Attempt,
         output: Attachment,
+        node_options: Vec<OsString>,
     ) -> Result<Self, SpawnError> {
         let mut environment = launch.environment.clone();
         let mark = format!("{}.{}", std::process::id(), attempt.0);
@@ -33,7 +34,7 @@ impl Child {
         let (program, args) = launch
             .argv
             .split_first()
-            .map(|(first, rest)| (first.clone(), rest.to_vec()))
+            .map(|(first, rest)| (first.clone(), [node_options, rest.to_vec()].concat()))
             .unwrap_or_default();
         let spawned = spawn::spawn(Spec {
             program,

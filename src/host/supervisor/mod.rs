@@ -14,6 +14,7 @@ mod emergency;
 mod incident;
 
 use super::clock::{self, Clock};
+use super::dumps::Prepared;
 use super::footprint;
 use super::http::{Desk, Listening, Question};
 use super::journal::Journal;
@@ -87,6 +88,8 @@ pub(super) struct Supervisor {
     oom: Option<OomWatch>,
     watch: Option<CauseWatch>,
     ending: Option<Ending>,
+    /// What the next gateway is told to leave behind when it runs out of heap.
+    dumps: Arc<Mutex<Prepared>>,
     /// The incident that is being written.
     incident: Option<JoinHandle<()>>,
     /// Calls of the gateway's own command line that somebody waits for.
@@ -180,6 +183,7 @@ fn begin(
         sampler: None,
         watch: None,
         ending: None,
+        dumps: Arc::default(),
         incident: None,
         calls: channels::Calls::default(),
     };
