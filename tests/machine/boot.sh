@@ -7,13 +7,14 @@
 #       --env NAME=VALUE          as in fly.toml's [env] and secrets; again for more
 #       --forward HOST:GUEST      a port of 127.0.0.1 here to one of the machine; again for more
 #       --cgroups fly|v2=MB|none  what is mounted on /sys/fs/cgroup [fly]
+#       --add FILE                puts a program of the host at /run/NAME; again for more
 #       --console SOCKET          a unix socket with a root shell inside, as `fly ssh console` is
-#       --clock host|work         whether a second inside is one of the host, or a number of instructions: the machine
-#                                 then is as fast as a real one by its own clock, however busy the host is [host]
 #       COMMAND                   replaces the image's CMD, as [processes] does; the ENTRYPOINT stays
 #
 # The log is standard output. The process becomes the emulator: SIGKILL to it is the plug being pulled.
-# A volume's writes are through to the host's page cache, so what the guest's fsync promised is kept, and only that.
+# A write of the guest's disk driver is done when it is in the host's page cache, which survives the emulator: what an
+# fsync inside promised is kept, and what lay in the guest's own cache is lost, as when a host dies. (cache=unsafe only
+# spares the host's own fsync, which would protect from the host's death and take seconds on a busy one.)
 #
 # What makes it Fly-like is read from the published source of Fly's init (github.com/superfly/init-snapshot):
 # its init is PID 1 and the ENTRYPOINT a child of it with a pipe as output; cgroup v1 controllers lie on /sys/fs/cgroup
@@ -29,15 +30,15 @@ die() {
 [[ $# -ge 2 ]] || die "usage: boot.sh ROOT VOLUME [option …] [-- COMMAND …]"
 root=$1 volume=$2
 shift 2
-memory=2048 cgroups=fly console='' clock=host envs=() forwards='' command=()
+memory=2048 cgroups=fly console='' envs=() add=() forwards='' command=()
 while (($#)); do
     case $1 in
     --memory) memory=$2 ;;
     --env) envs+=("$2") ;;
+    --add) add+=("$2") ;;
     --forward) forwards+=",hostfwd=tcp:127.0.0.1:${2%%:*}-:${2##*:}" ;;
     --cgroups) cgroups=$2 ;;
     --console) console=$2 ;;
-    --clock) clock=$2 ;;
     --)
         shift
         command=("$@")
@@ -60,7 +61,8 @@ fi
 # The initramfs: busybox, the drivers of a virtual disk and network card, init, and what to start.
 work=$(mktemp -d "${TMPDIR:-/tmp}/clawkeeper-machine.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/tree"/{bin,modules,proc,sys,dev,newroot}
+mkdir -p "$work/tree"/{bin,modules,proc,sys,dev,newroot,add}
+if ((${#add[@]})); then cp -L "${add[@]}" "$work/tree/add/"; fi
 cp "$busybox" "$work/tree/bin/busybox"
 cp "$here/init" "$here/inside" "$work/tree/"
 number=10
@@ -76,12 +78,16 @@ mapfile -t argv < <(lines "$root/entrypoint")
 if ((${#command[@]} == 0)); then mapfile -t command < <(lines "$root/cmd"); fi
 argv+=("${command[@]}")
 {
-    printf '#!/run/busybox sh\nulimit -n 10240\ncd %q || exit 126\n' "$(cat "$root/workdir")"
-    printf 'exec /run/busybox env -i'
-    printf ' %q' HOME=/root FLY_APP_NAME=my-openclaw FLY_MACHINE_ID=148e21 FLY_REGION=local "${image_env[@]}" "${envs[@]}" "${argv[@]}"
+    printf '#!/run/busybox sh\nexec /run/busybox env -i'
+    printf ' %q' HOME=/root FLY_APP_NAME=my-openclaw FLY_MACHINE_ID=148e21 FLY_REGION=local "${image_env[@]}" "${envs[@]}"
+    printf ' "$@"\n'
+} >"$work/tree/environment"
+{
+    printf '#!/run/busybox sh\nulimit -n 10240\ncd %q || exit 126\nexec /run/environment' "$(cat "$root/workdir")"
+    printf ' %q' "${argv[@]}"
     printf '\n'
 } >"$work/tree/start"
-chmod +x "$work/tree/init"
+chmod +x "$work/tree/init" "$work/tree/environment"
 initramfs=$work/initramfs
 (cd "$work/tree" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$initramfs"
 
@@ -92,13 +98,11 @@ console_device=(-serial null)
 exec 8<"$initramfs"
 rm -rf "$work"
 trap - EXIT
-accelerator=(-accel "tcg,thread=multi" -smp 2)
-if [[ $clock == work ]]; then accelerator=(-icount "shift=0,sleep=off" -smp 1); fi
 # -machine pc: microvm hangs in about half of all boots under software emulation (qemu 7.2).
 LD_LIBRARY_PATH=$libraries exec "$tools/usr/bin/qemu-system-x86_64" -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" \
-    "${accelerator[@]}" -cpu Nehalem -machine pc -m "$memory" -nodefaults -no-reboot -display none \
+    -accel tcg,thread=multi -smp 2 -cpu Nehalem -machine pc -m "$memory" -nodefaults -no-reboot -display none \
     -kernel "$kernel" -initrd /dev/fd/8 -append "console=ttyS0 quiet panic=-1 reboot=t clawkeeper.cgroups=$cgroups" \
     -serial stdio "${console_device[@]}" \
     -drive "file=$root/root.img,format=raw,if=none,id=root,cache=unsafe,snapshot=on" -device virtio-blk-pci,drive=root \
-    -drive "file=$volume,format=raw,if=none,id=volume,cache=writethrough" -device virtio-blk-pci,drive=volume \
+    -drive "file=$volume,format=raw,if=none,id=volume,cache=unsafe" -device virtio-blk-pci,drive=volume \
     -netdev "user,id=net,net=172.19.0.0/24,dhcpstart=172.19.0.15,restrict=on$forwards" -device virtio-net-pci,netdev=net,romfile= </dev/null

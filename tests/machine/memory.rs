@@ -1,0 +1,72 @@
+//! The memory of a whole machine, and of a group in it: the gateway is killed, clawkeeper lives, and says by whose word.
+
+use super::site::{BOOT, Site, field};
+
+/// Takes all memory there is once, at its first boot.
+const EATER: [&str; 8] = [
+    "--end",
+    "eat",
+    "--end-after",
+    "1500",
+    "--only-first",
+    "1",
+    "--diary",
+    "/data/diary",
+];
+
+/// Runs the eater, and returns what its machine printed until the gateway was ready again.
+fn eat(memory: &str, cgroups: &str) -> Option<String> {
+    let site = Site::with_fake_gateway(&EATER)?
+        .option("--memory", memory)
+        .option("--cgroups", cgroups)
+        // Otherwise it may be restarted in time.
+        .option("--env", "CLAWKEEPER_MEMORY_RESTART=off");
+    let mut machine = site.boot();
+    machine.wait_for(BOOT, "the eater's start", |log| {
+        log.contains("gateway ready")
+    });
+    let (pid, _) = machine.run("cat /run/main.pid");
+    let log = machine.wait_until_ready(BOOT, 2);
+    let (alive, code) = machine.run(&format!("cat /proc/{}/comm", pid.trim()));
+    assert_eq!((alive.trim(), code), ("clawkeeper", 0), "{log}");
+    assert_eq!(log.matches("clawkeeper starts").count(), 1, "{log}");
+    Some(log)
+}
+
+#[test]
+fn a_machine_out_of_memory_loses_the_gateway_and_gets_it_back() {
+    // As Fly mounts them, and without any.
+    for cgroups in ["fly", "none"] {
+        let Some(log) = eat("256", cgroups) else {
+            return;
+        };
+        assert_eq!(
+            field(&log, "gateway exited", "class"),
+            Some("oom-kernel"),
+            "{cgroups}: {log}"
+        );
+        let evidence = field(&log, "gateway exited", "evidence").unwrap_or_default();
+        assert!(
+            evidence.contains("out of the machine's memory"),
+            "{evidence}"
+        );
+        let limit = field(&log, "clawkeeper starts", "memory_limit_from");
+        assert_eq!(limit, Some("machine"), "{log}");
+    }
+}
+
+#[test]
+fn a_cgroup_v2_out_of_memory_is_told_by_its_own_counter() {
+    let Some(log) = eat("512", "v2=160") else {
+        return;
+    };
+    assert_eq!(
+        field(&log, "gateway exited", "class"),
+        Some("oom-kernel"),
+        "{log}"
+    );
+    let evidence = field(&log, "gateway exited", "evidence").unwrap_or_default();
+    assert!(evidence.contains("memory.events"), "{evidence}");
+    let limit = field(&log, "clawkeeper starts", "memory_limit_from");
+    assert_eq!(limit, Some("cgroup v2"), "{log}");
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes the disk that a virtual machine boots from out of a container image, once for each image.
+#   tests/machine/root.sh [IMAGE]     prints the folder: root.img, and entrypoint, cmd, env, workdir as text
+# Without a name the image is the one that docker/Dockerfile makes of this checkout; layers that are there are reused.
+# As root on Debian. The last two disks are kept.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache="${CLAWKEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clawkeeper}"
+tests/containers/setup.sh >&2
+# shellcheck source=/dev/null
+. "$cache/containers/env.sh"
+if (($#)); then
+    image=$1
+else
+    image=localhost/clawkeeper-machine
+    podman build -q --network=host -t "$image" -f docker/Dockerfile . >&2
+fi
+id=$(podman image inspect -f '{{.Id}}' "$image")
+folder=$cache/machine/roots/${id:0:16}
+mkdir -p "$cache/machine/roots"
+exec 9>"$cache/machine/roots/.lock"
+flock 9
+if [[ ! -e $folder/complete ]]; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    printf 'machine: making a disk of %s\n' "$image" >&2
+    field() { podman image inspect -f "$1" "$image" | sed '/^$/d'; }
+    field '{{range .Config.Env}}{{println .}}{{end}}' >"$folder/env"
+    field '{{range .Config.Entrypoint}}{{println .}}{{end}}' >"$folder/entrypoint"
+    field '{{range .Config.Cmd}}{{println .}}{{end}}' >"$folder/cmd"
+    field '{{.Config.WorkingDir}}' >"$folder/workdir"
+    [[ -s $folder/workdir ]] || echo / >"$folder/workdir"
+    mounted=$(podman image mount "$image")
+    # Room for what a life writes beside the volume.
+    megabytes=$(($(du -sm "$mounted" | cut -f1) * 12 / 10 + 256))
+    mkfs.ext4 -q -d "$mounted" "$folder/root.img" "${megabytes}M" >&2
+    podman image unmount "$image" >/dev/null
+    : >"$folder/complete"
+fi
+# shellcheck disable=SC2012  # our own folders, by age
+ls -1dt "$cache"/machine/roots/*/ | tail -n +3 | xargs -r rm -rf
+echo "$folder"
