@@ -122,6 +122,15 @@ struct Flags {
     /// What a missing config is made from: auto (keys and tokens in the environment), off, a path, or JSON [default: auto]
     #[arg(long, value_name = "SEED")]
     config_seed: Option<OsString>,
+    /// How an edit reaches the gateway: auto (it reloads itself, and is restarted where it cannot), gateway, or restart [default: auto]
+    #[arg(long, value_name = "HOW")]
+    config_apply: Option<OsString>,
+    /// A config the gateway has served with for this long is kept as the last good one [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    config_good_after: Option<OsString>,
+    /// true: start on the last good config when the one there cannot be used; the broken one is kept [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    config_rollback: Option<OsString>,
     /// The port the platform forwards to (fly.toml's internal_port); the gateway's sockets are compared with it
     #[arg(long, value_name = "PORT")]
     internal_port: Option<OsString>,
@@ -262,6 +271,9 @@ impl Flags {
             ("hold-retry", &self.hold_retry),
             ("no-mount", &self.no_mount),
             ("config-seed", &self.config_seed),
+            ("config-apply", &self.config_apply),
+            ("config-good-after", &self.config_good_after),
+            ("config-rollback", &self.config_rollback),
             ("internal-port", &self.internal_port),
             ("health-listen", &self.health_listen),
             ("heap-dump", &self.heap_dump),

@@ -1,12 +1,13 @@
 //! What the core wants done. Imperative; each is answered by exactly one [`Event`](super::event::Event), or by none where its doc says so.
 
-use super::config::Finding;
+use super::config::{ConfigState, Finding, Severity};
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::incident::{Incident, MemoryStory};
 use super::leftovers::{LeftoverWhy, ProcessFacts};
 use super::locks::{LockFacts, LockVerdict, StaleWhy};
 use super::readiness::{ListenVerdict, ProbeTarget};
+use super::reload::{Digest, Told};
 use super::time::Millis;
 use super::volume::{VolumeProblem, VolumeWarning};
 use crate::core::exit_class::Refusal;
@@ -105,12 +106,41 @@ pub enum Action {
         /// Whether to look for processes that came or went; otherwise those known are measured.
         counts_processes: bool,
     },
-    /// Watch the files whose change could end a hold. Answered by any number of `CauseChanged`.
+    /// Watch the config, what it includes, and the state folder, from now on.
+    /// Answered by any number of `CauseChanged`.
     Watch,
-    /// Stop watching. No answer.
-    Unwatch,
     /// Keep what is known of a death, for later. No answer: it must not hold up the next start.
     KeepIncident(Box<Incident>),
+    /// Look at the config and all it includes, and give it to the gateway's uid where only root can read it.
+    /// Answered by `ConfigSeen`.
+    LookAtConfig {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// The same, but first set the config's times to now, so that a gateway that missed a change looks again.
+    /// Answered by `ConfigSeen`.
+    NudgeConfig {
+        /// For the answer.
+        attempt: Attempt,
+    },
+    /// Ask the gateway's own validator about the config. Answered by `ConfigValidated`.
+    ValidateConfig {
+        /// For the answer.
+        attempt: Attempt,
+        /// For the answer.
+        generation: u64,
+    },
+    /// Mark the config as the last good one, if it still has these bytes. No answer.
+    KeepConfig {
+        /// Of all its files.
+        bytes: Digest,
+    },
+    /// Put the last good config in the place of a broken one, which is kept beside it.
+    /// Answered by `ConfigRolledBack`.
+    RollBackConfig {
+        /// For the answer.
+        attempt: Attempt,
+    },
     /// Say something. No answer.
     Report(Report),
     /// End clawkeeper. Nothing follows.
@@ -206,6 +236,25 @@ pub enum ConfigProblem {
     Findings(Vec<Finding>),
 }
 
+impl ConfigProblem {
+    /// What is wrong with a config that no gateway could start with.
+    #[must_use]
+    pub fn of(state: ConfigState) -> Self {
+        match state {
+            ConfigState::Missing => Self::Missing,
+            ConfigState::NotAFile { what } => Self::NotAFile(what),
+            ConfigState::Unreadable { errno } => Self::Unreadable { errno },
+            ConfigState::Broken { error } => Self::Broken(error),
+            ConfigState::Parsed { findings } => Self::Findings(
+                findings
+                    .into_iter()
+                    .filter(|finding| finding.severity == Severity::Hold)
+                    .collect(),
+            ),
+        }
+    }
+}
+
 /// The steps of the preflight, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -224,6 +273,8 @@ pub enum Stage {
     Config,
     /// Writing a first one.
     Seeding,
+    /// Putting the last good one back.
+    RollingBack,
     /// Fork and exec.
     Spawn,
 }
@@ -406,6 +457,32 @@ pub enum Report {
     ConfigFine,
     /// SIGHUP while running: the config could not be used at the next start.
     ConfigNotFine(ConfigProblem),
+    /// What became of an edit while the gateway runs.
+    Edit {
+        /// The config.
+        path: PathBuf,
+        /// What is to be said.
+        told: Told,
+    },
+    /// The config cannot be used, and the last good one was put in its place.
+    RolledBack {
+        /// The config.
+        path: PathBuf,
+        /// Where the broken one is kept.
+        broken: PathBuf,
+    },
+    /// The config cannot be used, and there is no rolling back either.
+    NotRolledBack {
+        /// Why.
+        why: String,
+    },
+    /// The gateway starts with a config that was rolled back and not been repaired since.
+    StillRolledBack {
+        /// The config.
+        path: PathBuf,
+        /// Where the broken one is kept.
+        broken: PathBuf,
+    },
     /// The last line.
     Ending(Ending),
 }

@@ -10,6 +10,8 @@ pub struct ConfigFacts {
     pub path: PathBuf,
     /// What is there.
     pub state: ConfigState,
+    /// Where the broken config is kept, as long as the last good one stands in its place.
+    pub rolled_back: Option<PathBuf>,
 }
 
 /// What stands at the config's path.

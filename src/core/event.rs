@@ -7,6 +7,7 @@ use super::locks::LockFacts;
 use super::memory::Sample;
 use super::oom::OomEvidence;
 use super::readiness::{Listener, ProbeOutcome, ProbeTarget, Progress};
+use super::reload::{Look, Sign, Validation};
 use super::volume::VolumeFacts;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -174,8 +175,40 @@ pub enum Event {
         /// What was found; its main process has no memory once it is ending.
         sample: Sample,
     },
-    /// A file that could be the cause of a hold has changed.
+    /// A file that could be the cause of a hold, or that the running gateway's config consists of, has changed.
     CauseChanged,
+    /// Answers [`LookAtConfig`](super::action::Action::LookAtConfig) and [`NudgeConfig`](super::action::Action::NudgeConfig).
+    ConfigSeen {
+        /// The attempt.
+        attempt: Attempt,
+        /// The config and what it includes.
+        look: Look,
+        /// Files whose owner was changed so that the gateway can read them.
+        mended: Option<Mended>,
+    },
+    /// The gateway's output says something of a reload.
+    ReloadSaid {
+        /// The attempt.
+        attempt: Attempt,
+        /// What.
+        sign: Sign,
+    },
+    /// Answers [`ValidateConfig`](super::action::Action::ValidateConfig).
+    ConfigValidated {
+        /// The attempt.
+        attempt: Attempt,
+        /// Which content was asked about.
+        generation: u64,
+        /// What its validator says.
+        validation: Validation,
+    },
+    /// Answers [`RollBackConfig`](super::action::Action::RollBackConfig).
+    ConfigRolledBack {
+        /// The look it belongs to.
+        attempt: Attempt,
+        /// Where the broken file is kept now, or why nothing was changed.
+        result: Result<PathBuf, String>,
+    },
 }
 
 /// What a signal asks clawkeeper to do.

@@ -26,6 +26,8 @@ impl ExitStatus {
 pub enum StopCause {
     /// Channels were switched off by the gateway's crash breaker, whose window has passed.
     ChannelsOff,
+    /// An edit of the config needs a restart that the gateway does not make itself.
+    Reload,
     /// It answered nothing for the liveness timeout.
     Hung,
     /// It made no progress towards ready.
@@ -50,6 +52,10 @@ pub enum Marker {
     /// `gateway restart-loop breaker recovered; …` (7.1 only at a later boot, 9.6 also while running):
     /// the channels are on again.
     BreakerRecovered,
+    /// `OpenClaw migration inputs changed during startup; … Restart OpenClaw …` or
+    /// `… the selected config changed during startup …` (9.6): an edit came while it started, and it wants to be
+    /// started again. It ends with 78 all the same.
+    ChangedWhileStarting,
     /// It will not start, and says why. Only a gateway that then ended was refused.
     Refusal(Refusal),
 }
@@ -104,6 +110,30 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another config could end it.
+    #[must_use]
+    pub const fn is_of_the_config(self) -> bool {
+        match self {
+            Self::MissingMode
+            | Self::UnknownKey
+            | Self::InvalidConfig
+            | Self::NoAuthForBind
+            | Self::NoAllowedOrigins => true,
+            Self::MissingConfig
+            | Self::InvalidFlag
+            | Self::AnotherOwner
+            | Self::AlreadyRunning
+            | Self::PortInUse
+            | Self::CorruptDatabase
+            | Self::PermissionDenied
+            | Self::DiskFull
+            | Self::ReadOnly
+            | Self::StartupMigrations
+            | Self::PluginVerification
+            | Self::Unexplained => false,
+        }
+    }
+
     /// Whether the gateway also prints this when the cause is another one, which it prints beside it.
     #[must_use]
     pub const fn is_often_a_symptom(self) -> bool {
@@ -195,6 +225,10 @@ pub fn classify(facts: &ExitFacts) -> ExitClass {
         return ExitClass::Requested(cause);
     }
     // A gateway that was once ready does not refuse to start, whatever it printed on its way down.
+    let starts_again = facts.markers.contains(&Marker::ChangedWhileStarting);
+    if starts_again && matches!(facts.status, ExitStatus::Code(_)) {
+        return ExitClass::Relaunch;
+    }
     let refused = first_cause(&facts.markers).filter(|_| !facts.markers.contains(&Marker::Ready));
     match facts.status {
         ExitStatus::Code(REFUSED) => {
@@ -220,7 +254,8 @@ pub fn first_cause(markers: &[Marker]) -> Option<Refusal> {
             | Marker::Listening
             | Marker::HeapOom
             | Marker::BreakerTripped
-            | Marker::BreakerRecovered => None,
+            | Marker::BreakerRecovered
+            | Marker::ChangedWhileStarting => None,
         })
     };
     refusals()
@@ -381,6 +416,22 @@ mod tests {
         assert_eq!(
             classify(&facts),
             ExitClass::Refused(Refusal::CorruptDatabase)
+        );
+    }
+
+    #[test]
+    fn an_edit_during_the_start_is_a_request_to_start_again() {
+        let facts = |status| ExitFacts {
+            markers: vec![
+                Marker::Refusal(Refusal::StartupMigrations),
+                Marker::ChangedWhileStarting,
+            ],
+            ..exit(status)
+        };
+        assert_eq!(classify(&facts(ExitStatus::Code(78))), ExitClass::Relaunch);
+        assert_eq!(
+            classify(&facts(ExitStatus::Signal(11))),
+            ExitClass::Signal { signal: 11 }
         );
     }
 

@@ -118,7 +118,9 @@ pub const fn is_worth_keeping(class: &ExitClass) -> bool {
         // A refusal holds and says why until it is mended; the others are wanted.
         ExitClass::Refused(_)
         | ExitClass::Relaunch
-        | ExitClass::Requested(StopCause::ChannelsOff | StopCause::Shutdown) => false,
+        | ExitClass::Requested(StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown) => {
+            false
+        }
         ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)
         | ExitClass::Crash { .. }
         | ExitClass::Signal { .. }

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod oom;
 pub mod output;
 pub mod readiness;
+pub mod reload;
 pub mod restart;
 pub mod status;
 pub mod time;

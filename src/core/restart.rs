@@ -88,7 +88,9 @@ impl History {
                 }
                 self.backoff(pace, draw)
             }
-            ExitClass::Requested(StopCause::ChannelsOff | StopCause::Shutdown) => Millis(0),
+            ExitClass::Requested(
+                StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown,
+            ) => Millis(0),
             ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)
             | ExitClass::Refused(_)
             | ExitClass::Crash { .. }

@@ -42,6 +42,10 @@ pub struct Status {
     pub memory: Option<Sample>,
     /// What the last look at the config found; `None` before the first.
     pub config_usable: Option<bool>,
+    /// Counts the contents the config was seen to have while a gateway ran.
+    pub config_generation: u64,
+    /// What became of the last edit: `accepted`, `refused`, or `pending` until the gateway has answered for it.
+    pub config_verdict: &'static str,
     /// What the last look at the volume found; `None` before the first.
     pub volume: Option<VolumeSeen>,
 }
@@ -143,8 +147,9 @@ pub enum RestartClass {
 
 impl RestartClass {
     /// All that a start can follow; nothing follows a shutdown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Requested(StopCause::ChannelsOff),
+        Self::Requested(StopCause::Reload),
         Self::Requested(StopCause::Hung),
         Self::Requested(StopCause::StartTimeout),
         Self::Relaunch,
@@ -203,15 +208,16 @@ impl RestartClass {
     pub const fn position(self) -> Option<usize> {
         Some(match self {
             Self::Requested(StopCause::ChannelsOff) => 0,
-            Self::Requested(StopCause::Hung) => 1,
-            Self::Requested(StopCause::StartTimeout) => 2,
+            Self::Requested(StopCause::Reload) => 1,
+            Self::Requested(StopCause::Hung) => 2,
+            Self::Requested(StopCause::StartTimeout) => 3,
             Self::Requested(StopCause::Shutdown) => return None,
-            Self::Relaunch => 3,
-            Self::Refused => 4,
-            Self::Crash => 5,
-            Self::Signal => 6,
-            Self::OomKernel => 7,
-            Self::OomHeap => 8,
+            Self::Relaunch => 4,
+            Self::Refused => 5,
+            Self::Crash => 6,
+            Self::Signal => 7,
+            Self::OomKernel => 8,
+            Self::OomHeap => 9,
         })
     }
 }

@@ -66,6 +66,8 @@ const RULES: &[(Place, &[&str], Marker)] = &[
     (Place::Raw, &["database disk image is malformed"], Marker::Refusal(Refusal::CorruptDatabase)),
     (Place::Raw, &["file is not a database"], Marker::Refusal(Refusal::CorruptDatabase)),
     (Place::Raw, &["migrations did not complete cleanly"], Marker::Refusal(Refusal::StartupMigrations)),
+    (Place::Raw, &["config changed during startup"], Marker::ChangedWhileStarting),
+    (Place::Raw, &["inputs changed during startup"], Marker::ChangedWhileStarting),
     (Place::Raw, &["plugin verification failed"], Marker::Refusal(Refusal::PluginVerification)),
     (Place::Raw, &["Invalid --"], Marker::Refusal(Refusal::InvalidFlag)),
 ];
@@ -75,7 +77,7 @@ const RAW_STARTS: &[&str] = &[
     "FATAL ERROR:",
     "Missing config",
     "Gateway ",
-    "Refusing to bind",
+    "Refusing to ",
     "Another gateway",
     "another ",
     "gateway already",
@@ -122,6 +124,16 @@ pub fn recognise_line(line: &[u8]) -> Option<Marker> {
         _ => false,
     };
     if is_worth_it { say(line) } else { None }
+}
+
+/// The message of a line of this subsystem. Cheap on a line of another one.
+pub(super) fn message_of(line: &[u8], subsystem: &[u8]) -> Option<Vec<u8>> {
+    let line = &line[..line.len().min(MAX_LINE_BYTES)];
+    let head = &line[..line.len().min(MAX_LEAD_BYTES)];
+    find(head, subsystem)?;
+    let plain = plain(line);
+    let parts = take_apart(&plain);
+    (parts.subsystem == subsystem).then(|| parts.text.to_vec())
 }
 
 /// Every different thing the last output of a gateway says, in the order first said.
@@ -252,6 +264,10 @@ mod tests {
 
     /// Whole lines as captured, without the newline.
     const CAPTURED: &[(&str, Marker)] = &[
+        (
+            "OpenClaw migration inputs changed during startup; refusing to report the gateway ready. Restart OpenClaw so state migrations run against the final config and plugin inventory.",
+            Marker::ChangedWhileStarting,
+        ),
         (
             "[gateway] listening on ws://0.0.0.0:3000 (PID 77)",
             Marker::Listening,

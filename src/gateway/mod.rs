@@ -15,6 +15,7 @@ pub mod markers;
 pub mod mask;
 pub mod paths;
 pub mod platform;
+pub mod reload;
 pub mod version;
 
 pub use command::{Command, GatewayCommand, assume, default_command, recognise};
@@ -26,4 +27,5 @@ pub use markers::{recognise_line, recognise_tail};
 pub use mask::Mask;
 pub use paths::{PathFacts, config_path, state_dir};
 pub use platform::{Place, how_to_grow};
+pub use reload::recognise_reload;
 pub use version::{Version, VersionError};

@@ -6,6 +6,7 @@
 
 use super::folder::{FileError, FileOwner, Folder, errno_of, kind_word, open_parent};
 use super::launch::Launch;
+use super::rollback;
 use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
 use crate::gateway::config::{self, ConfigProblem, Parsed};
 use crate::settings::ConfigSeed;
@@ -21,7 +22,12 @@ const SETTLE_TRIES: usize = 4;
 /// The config as it stands, examined.
 #[must_use]
 pub fn read(launch: &Launch, expected_port: Option<u16>) -> (ConfigFacts, Option<Parsed>) {
-    let (state, parsed) = match read_current(launch) {
+    let found = read_current(launch);
+    let rolled_back = match &found {
+        Ok(Some(current)) => rollback::standing(launch, &current.bytes),
+        Ok(None) | Err(_) => None,
+    };
+    let (state, parsed) = match found {
         Ok(None) => (ConfigState::Missing, None),
         Err(error) => (error.into(), None),
         Ok(Some(current)) => match config::parse(&current.bytes) {
@@ -38,12 +44,14 @@ pub fn read(launch: &Launch, expected_port: Option<u16>) -> (ConfigFacts, Option
         ConfigFacts {
             path: launch.config_path.clone(),
             state,
+            rolled_back,
         },
         parsed,
     )
 }
 
-fn examine(launch: &Launch, parsed: &Parsed, expected_port: Option<u16>) -> ConfigState {
+/// What the rules say of a config that parses.
+pub fn examine(launch: &Launch, parsed: &Parsed, expected_port: Option<u16>) -> ConfigState {
     let findings = launch.with(Some(&parsed.value), |launch| {
         config::examine(Some(parsed), launch, expected_port)
     });

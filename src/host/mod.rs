@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config_file;
+pub mod config_look;
 pub mod config_store;
 pub mod dumps;
 pub mod early;
@@ -21,6 +22,7 @@ pub mod probe;
 pub mod proc;
 pub mod reap;
 pub mod relay;
+pub mod rollback;
 pub mod running;
 pub mod signals;
 pub mod spawn;

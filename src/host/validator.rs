@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(90);
 /// What it takes, with room for what the gateway wants meanwhile.
 const MEMORY_NEEDED: u64 = 400 << 20;
+/// For V8's old generation, in MB: some more than it needs (2026.7.1 and 2026.9.6).
+const HEAP_MB: u32 = 256;
 /// The gateway has the processor first.
 const NICE: i32 = 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -62,14 +64,18 @@ pub fn question(launch: &Launch, config: &Path) -> Result<Question, String> {
         .retain(|(name, _)| name != "OPENCLAW_CONFIG_PATH" && name != "CLAWDBOT_CONFIG_PATH");
     environment.push(("OPENCLAW_CONFIG_PATH".into(), config.into()));
     environment.push((MARK.into(), format!("{}.call", std::process::id()).into()));
+    let program = launch.argv.first().cloned().unwrap_or_default();
+    let is_node = Path::new(&program).file_name() == Some(OsStr::new("node"));
+    let heap = is_node.then(|| OsString::from(format!("--max-old-space-size={HEAP_MB}")));
     let entry = launch.command.entry.iter();
-    let args = entry
-        .map(|entry| entry.clone().into_os_string())
+    let args = heap
+        .into_iter()
+        .chain(entry.map(|entry| entry.clone().into_os_string()))
         .chain(VALIDATE.map(OsString::from))
         .collect();
     Ok(Question {
         spec: Spec {
-            program: launch.argv.first().cloned().unwrap_or_default(),
+            program,
             args,
             env: Some(environment),
             cwd: None,

@@ -227,6 +227,33 @@ fn mend(launch: &Launch, all: bool) -> Option<Mended> {
     (mended.count > 0).then_some(mended)
 }
 
+/// Gives these files to the gateway's uid where root owns them, under the same conditions.
+#[must_use]
+pub fn mend_files(launch: &Launch, files: &[PathBuf]) -> Option<Mended> {
+    let owner = launch.account.file_owner()?;
+    let mut mended = Mended {
+        paths: Vec::new(),
+        count: 0,
+        uid: owner.uid,
+    };
+    for file in files {
+        let Ok(below) = file.strip_prefix(&launch.state_dir) else {
+            continue;
+        };
+        let Ok(mut folder) = Folder::open(&launch.state_dir) else {
+            continue;
+        };
+        let mut steps = below.iter().peekable();
+        while let Some(step) = steps.next() {
+            match give_entry(&folder, step, &launch.account, &mut mended) {
+                Some(child) if steps.peek().is_some() => folder = child,
+                Some(_) | None => break,
+            }
+        }
+    }
+    (mended.count > 0).then_some(mended)
+}
+
 fn mend_below(
     folder: &Folder,
     account: &Account,

@@ -188,6 +188,8 @@ mod tests {
             crashes: 0,
             memory: None,
             config_usable: None,
+            config_generation: 0,
+            config_verdict: "accepted",
             volume: None,
         }
     }

@@ -53,6 +53,12 @@ pub fn metrics(status: &Status, around: &Surroundings, now: WallMs) -> String {
             "1 if the gateway could start with the config as it was last seen.",
             u8::from(usable),
         );
+        page.one(
+            "clawkeeper_config_generation",
+            GAUGE,
+            "Counts the contents the config was seen to have while a gateway ran.",
+            status.config_generation,
+        );
     }
     page.text
 }
@@ -372,6 +378,8 @@ mod tests {
                 stalled: None,
             }),
             config_usable: Some(true),
+            config_generation: 3,
+            config_verdict: "accepted",
             volume: Some(VolumeSeen {
                 space: Some(space),
                 write_took: Some(Millis(4)),

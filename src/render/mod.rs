@@ -3,6 +3,7 @@
 
 mod chart;
 mod death;
+mod edit;
 mod health;
 mod log_line;
 mod metrics;

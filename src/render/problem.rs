@@ -300,6 +300,7 @@ pub(super) const fn stage_words(stage: Stage) -> &'static str {
         Stage::Locks => "looking at locks",
         Stage::ClearingLocks => "clearing locks",
         Stage::Config => "reading the config",
+        Stage::RollingBack => "putting the last good config back",
         Stage::Seeding => "writing a first config",
         Stage::Spawn => "starting the gateway",
     }

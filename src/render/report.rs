@@ -1,6 +1,7 @@
 //! The wording of every report of the core: the one place where a log line is made.
 
 use super::death;
+use super::edit;
 use super::log_line::LogLine;
 use super::problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 use crate::core::action::{Ending, Report};
@@ -77,6 +78,22 @@ pub fn report(report: &Report) -> LogLine {
                 .field("fix", fix)
         }
         Report::HoldOver { after } => LogLine::info("hold is over").field("after", after),
+        Report::Edit { path, told } => edit::line(path, told),
+        Report::RolledBack { path, broken } => {
+            LogLine::error("the config cannot be used; the last good one was put in its place")
+                .field("path", path.display())
+                .field("broken", broken.display())
+                .field("fix", edit::REPAIR)
+        }
+        Report::NotRolledBack { why } => {
+            LogLine::error("the config could not be rolled back").field("why", why)
+        }
+        Report::StillRolledBack { path, broken } => {
+            LogLine::error("starting with the last good config: the broken one was not repaired")
+                .field("path", path.display())
+                .field("broken", broken.display())
+                .field("fix", edit::REPAIR)
+        }
         Report::Ending(ending) => ending_line(*ending),
         Report::Started { attempt, pid } => LogLine::info("gateway started")
             .field("pid", pid)
@@ -168,6 +185,9 @@ fn config_finding(finding: &Finding) -> LogLine {
 fn stopping(cause: StopCause, signal: Option<&(String, Option<i32>)>, timeout: Millis) -> LogLine {
     let line = match cause {
         StopCause::Shutdown => LogLine::info("stopping"),
+        StopCause::Reload => {
+            LogLine::info("restarting the gateway, drained, for an edit of its config")
+        }
         StopCause::ChannelsOff => {
             LogLine::info("restarting the gateway, drained, to bring its channels back")
         }
@@ -228,6 +248,7 @@ const fn leftover_why(why: LeftoverWhy) -> &'static str {
 pub(super) const fn cause_word(cause: StopCause) -> &'static str {
     match cause {
         StopCause::ChannelsOff => "channels-off",
+        StopCause::Reload => "reload",
         StopCause::Hung => "hung",
         StopCause::StartTimeout => "start-timeout",
         StopCause::Shutdown => "shutdown",

@@ -4,6 +4,7 @@
 
 mod table;
 
+use crate::core::reload::Apply;
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
 use std::ffi::{OsStr, OsString};
@@ -133,6 +134,12 @@ pub struct Settings {
     pub no_mount: NoMountPolicy,
     /// `--config-seed`.
     pub config_seed: ConfigSeed,
+    /// `--config-apply`.
+    pub config_apply: Apply,
+    /// `--config-good-after`.
+    pub config_good_after: Millis,
+    /// `--config-rollback`.
+    pub config_rollback: bool,
     /// `--internal-port`.
     pub internal_port: Option<u16>,
     /// `--health-listen`; `None` when off.
@@ -169,6 +176,9 @@ impl Default for Settings {
             hold_retry: Millis::from_secs(300),
             no_mount: NoMountPolicy::Warn,
             config_seed: ConfigSeed::Environment,
+            config_apply: Apply::Auto,
+            config_good_after: Millis::from_secs(60),
+            config_rollback: false,
             internal_port: None,
             health_listen: Some(Self::HEALTH_LISTEN),
             heap_dump: HeapDump::Off,

@@ -1,6 +1,7 @@
 //! The one list of settings, and how a text becomes the value of each.
 
 use super::{ConfigSeed, HeapDump, LogFormat, LogLevel, Mode, Settings, User};
+use crate::core::reload::Apply;
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
 use std::net::SocketAddr;
@@ -100,6 +101,29 @@ pub(super) const SETTINGS: &[Setting] = &[
             };
             Some(())
         },
+    },
+    Setting {
+        name: "config-apply",
+        takes: "auto, gateway or restart",
+        apply: |to, text| {
+            to.config_apply = match text {
+                "auto" => Apply::Auto,
+                "gateway" => Apply::Gateway,
+                "restart" => Apply::Restart,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        name: "config-good-after",
+        takes: TIME,
+        apply: |to, text| time(text).map(|time| to.config_good_after = time),
+    },
+    Setting {
+        name: "config-rollback",
+        takes: "true or false",
+        apply: |to, text| boolean(text).map(|yes| to.config_rollback = yes),
     },
     Setting {
         name: "internal-port",

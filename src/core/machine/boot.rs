@@ -31,12 +31,14 @@ pub(super) struct Boot {
     /// What to ask next; falls back as the version turns out older.
     probe: ProbeTarget,
     /// When to ask next; `None` while an answer is outstanding.
-    probe_at: Option<Mono>,
+    pub(super) probe_at: Option<Mono>,
     /// When the last question was sent.
-    probe_sent: Mono,
+    pub(super) probe_sent: Mono,
     /// How long the last answer took.
     #[serde(default)]
     probe_took: Option<Millis>,
+    /// Ask once more as soon as the outstanding answer has come.
+    pub(super) probe_again: bool,
     answering_since: Option<Mono>,
     progress: Progress,
     progress_at: Mono,
@@ -103,6 +105,7 @@ impl Core {
             probe_at: Some(now.plus(START_PROBE)),
             probe_sent: now,
             probe_took: None,
+            probe_again: false,
             answering_since: None,
             progress: Progress::default(),
             progress_at: now,
@@ -123,6 +126,9 @@ impl Core {
         if self.wanted != Wanted::Gateway {
             let signal = self.asked_by.take();
             self.stop_gateway(now, StopCause::Shutdown, signal, out);
+        } else {
+            out.push(Action::Watch);
+            self.follow_config(now, out);
         }
     }
 
@@ -140,10 +146,16 @@ impl Core {
             | Phase::Closing { .. }
             | Phase::Exited => None,
         };
-        [own, boot.probe_at, boot.oom_said_at, self.memory.look_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            own,
+            boot.probe_at,
+            boot.oom_said_at,
+            self.memory.look_at(),
+            self.reload.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn start_deadline(&self, boot: &Boot) -> Mono {
@@ -169,6 +181,10 @@ impl Core {
             self.stop_gateway(now, StopCause::StartTimeout, None, out);
             return;
         }
+        self.follow_deadline(now, out);
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return;
+        }
         let attempt = self.attempt;
         let Some(boot) = self.boot.as_mut() else {
             return;
@@ -183,6 +199,7 @@ impl Core {
         }
         if boot.probe_at.is_some_and(|at| now >= at) {
             boot.probe_at = None;
+            boot.probe_again = false;
             boot.probe_sent = now;
             let (target, timeout) = if starting {
                 (boot.probe, START_PROBE_TIMEOUT)
@@ -235,7 +252,11 @@ impl Core {
         match marker {
             Marker::BreakerTripped => boot.channels_suppressed = true,
             Marker::BreakerRecovered => boot.channels_suppressed = false,
-            Marker::Ready | Marker::Listening | Marker::HeapOom | Marker::Refusal(_) => {}
+            Marker::Ready
+            | Marker::Listening
+            | Marker::HeapOom
+            | Marker::ChangedWhileStarting
+            | Marker::Refusal(_) => {}
         }
         if !matches!(self.phase, Phase::Starting | Phase::Running) {
             return;
@@ -252,7 +273,11 @@ impl Core {
                 let why = "starting them lately was followed by a crash".to_owned();
                 self.leave_channels_off(now, why, out);
             }
-            Marker::Ready | Marker::Listening | Marker::HeapOom | Marker::Refusal(_) => {}
+            Marker::Ready
+            | Marker::Listening
+            | Marker::HeapOom
+            | Marker::ChangedWhileStarting
+            | Marker::Refusal(_) => {}
         }
     }
 
@@ -379,6 +404,7 @@ impl Core {
                 self.phase = Phase::Running;
                 self.said.held = None;
                 self.mended = false;
+                self.refused_config = false;
                 if let Some(since) = self.held_since.take() {
                     out.push(Action::Report(Report::HoldOver {
                         after: now.since(since),
@@ -393,11 +419,15 @@ impl Core {
                         attempt: self.attempt,
                     });
                 }
+                self.follow_ready(now, out);
             }
         }
     }
 
     fn on_liveness_probe(&mut self, now: Mono, outcome: &ProbeOutcome, out: &mut Vec<Action>) {
+        if readiness::is_alive(outcome) {
+            self.follow_answer(now, out);
+        }
         let Some(timeout) = self.policy.liveness_timeout else {
             return;
         };
@@ -406,7 +436,8 @@ impl Core {
             return;
         };
         if readiness::is_alive(outcome) {
-            boot.probe_at = Some(now.plus(interval));
+            let again = std::mem::take(&mut boot.probe_again);
+            boot.probe_at = Some(if again { now } else { now.plus(interval) });
             let silence = boot.silent_since.take();
             if let Some(since) = silence.filter(|_| std::mem::take(&mut boot.silence_said)) {
                 out.push(Action::Report(Report::AnsweringAgain {

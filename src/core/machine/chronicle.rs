@@ -115,6 +115,8 @@ impl Core {
             crashes: self.history.crashes(),
             memory: self.memory.series().last().copied(),
             config_usable: told.config_usable,
+            config_generation: self.reload.generation(),
+            config_verdict: self.reload.verdict_word(),
             volume: told.volume,
         }
     }

@@ -23,17 +23,19 @@ mod boot;
 mod chronicle;
 mod obstacles;
 mod preflight;
+mod reload;
 mod stop;
 
 use super::action::{Action, Ending, HoldWhy, Report, Stage, TreeScope};
 use super::config::Finding;
 use super::event::{Attempt, Event, Request};
-use super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::exit_class::{ExitClass, ExitStatus, Refusal, StopCause};
 use super::locks::LockVerdict;
 use super::locks::StaleWhy;
 use super::memory;
 use super::oom::OomEvidence;
 use super::readiness::{Expected, ProbeTarget};
+use super::reload::{Apply, Reload};
 use super::restart::{History, Pace};
 use super::time::{Millis, Mono};
 use super::volume::{NoMountPolicy, VolumeWarning};
@@ -63,6 +65,12 @@ pub struct Policy {
     pub how_to_grow: String,
     /// Whether a missing config is seeded.
     pub may_seed: bool,
+    /// How an edit of the config reaches a running gateway.
+    pub apply: Apply,
+    /// A config that the gateway served with for this long is kept as the last good one.
+    pub good_after: Millis,
+    /// Whether the last good config is put in the place of one that cannot be used.
+    pub roll_back: bool,
     /// Whether this version brings channels back by itself that its crash breaker left off.
     pub recovers_channels: bool,
     /// Whether the command says `--allow-unconfigured`.
@@ -103,6 +111,14 @@ pub struct Core {
     clearing: Vec<(PathBuf, Option<i32>, StaleWhy)>,
     /// The signal that asked for a stop while a spawn was outstanding, and its sender.
     asked_by: Option<(String, Option<i32>)>,
+    /// The config while a gateway runs.
+    reload: Reload,
+    /// What to hold for if rolling back, which is outstanding, fails.
+    rolling_back: Option<HoldWhy>,
+    /// The gateway refused the config that stands there, and the last good one is to be put back.
+    roll_back_next: Option<Refusal>,
+    /// That was tried since a gateway was last ready.
+    refused_config: bool,
     rounds: Rounds,
     said: Said,
     #[serde(default)]
@@ -115,6 +131,7 @@ pub struct Core {
 struct Rounds {
     leftovers: u32,
     seeds: u32,
+    rollbacks: u32,
 }
 
 /// What is being done.
@@ -181,6 +198,7 @@ struct Said {
     locks_not_cleared: Vec<(PathBuf, String)>,
     config: Vec<Finding>,
     unconfigured: bool,
+    not_rolled_back: Option<String>,
 }
 
 /// A stop that failed to end within its own grace: longer than any outstanding answer takes.
@@ -210,6 +228,10 @@ impl Core {
             config_path: PathBuf::new(),
             clearing: Vec::new(),
             asked_by: None,
+            reload: Reload::default(),
+            rolling_back: None,
+            roll_back_next: None,
+            refused_config: false,
             rounds: Rounds::default(),
             said: Said::default(),
             chronicle: Chronicle::default(),
@@ -308,6 +330,10 @@ impl Core {
                     self.on_memory(now, sample);
                 }
             }
+            event @ (Event::ConfigSeen { .. }
+            | Event::ReloadSaid { .. }
+            | Event::ConfigValidated { .. }
+            | Event::ConfigRolledBack { .. }) => self.on_reload_event(now, event, out),
             answer @ (Event::VolumeChecked { .. }
             | Event::LeftoversFound { .. }
             | Event::ProcessesEnded { .. }
@@ -429,8 +455,16 @@ impl Core {
     }
 
     fn on_cause_changed(&mut self, now: Mono) {
-        if let Phase::Held { retry_at } = &mut self.phase {
-            *retry_at = (*retry_at).min(now.plus(DEBOUNCE));
+        match &mut self.phase {
+            Phase::Held { retry_at } => *retry_at = (*retry_at).min(now.plus(DEBOUNCE)),
+            Phase::Starting | Phase::Running => self.reload.stirred(now),
+            Phase::New
+            | Phase::Preflight { .. }
+            | Phase::Stopping { .. }
+            | Phase::Classifying { .. }
+            | Phase::Backoff { .. }
+            | Phase::Closing { .. }
+            | Phase::Exited => {}
         }
     }
 

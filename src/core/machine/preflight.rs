@@ -1,7 +1,7 @@
 //! The steps before a start, and holding when one of them forbids it.
 
 use super::super::action::{Action, ConfigProblem, Ending, HoldWhy, Report, Stage};
-use super::super::config::{self, ConfigFacts, ConfigState, ConfigVerdict, Severity};
+use super::super::config::{self, ConfigFacts, ConfigState, ConfigVerdict};
 use super::super::event::{Attempt, Event, Instance, Mended};
 use super::super::exit_class::Refusal;
 use super::super::time::{Millis, Mono};
@@ -38,6 +38,7 @@ impl Core {
             Stage::Locks => Action::FindLocks { attempt },
             Stage::Config => Action::ReadConfig { attempt },
             Stage::Seeding => Action::SeedConfig { attempt },
+            Stage::RollingBack => Action::RollBackConfig { attempt },
             Stage::Spawn => Action::Spawn { attempt },
             // Entered with their targets by the handlers below.
             Stage::EndingLeftovers | Stage::ClearingLocks => {
@@ -136,6 +137,10 @@ impl Core {
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
             | Event::MemorySampled { .. }
+            | Event::ConfigSeen { .. }
+            | Event::ReloadSaid { .. }
+            | Event::ConfigValidated { .. }
+            | Event::ConfigRolledBack { .. }
             | Event::CauseChanged => {}
         }
     }
@@ -197,31 +202,33 @@ impl Core {
                 self.enter(now, Stage::Seeding, out);
             }
             ConfigVerdict::Hold => {
-                let problem = problem_of(facts.state);
-                self.hold(
-                    now,
-                    HoldWhy::Config {
-                        path: facts.path,
-                        problem,
-                    },
-                    out,
-                );
+                let rolls_back = self.may_roll_back(&facts.state);
+                let why = HoldWhy::Config {
+                    path: facts.path.clone(),
+                    problem: ConfigProblem::of(facts.state.clone()),
+                };
+                if rolls_back {
+                    self.roll_back(now, &facts, why, out);
+                } else {
+                    self.hold(now, why, out);
+                }
             }
             ConfigVerdict::Use => {
+                if let Some(refusal) = self.roll_back_next.take()
+                    && self.may_roll_back(&facts.state)
+                {
+                    self.roll_back(now, &facts, HoldWhy::Refused(refusal), out);
+                    return;
+                }
                 if facts.state == ConfigState::Missing && !self.said.unconfigured {
                     self.said.unconfigured = true;
                     out.push(Action::Report(Report::Unconfigured));
                 }
-                if let ConfigState::Parsed { findings } = facts.state {
-                    for finding in findings
-                        .iter()
-                        .filter(|finding| !self.said.config.contains(finding))
-                    {
-                        out.push(Action::Report(Report::Config(finding.clone())));
-                    }
-                    self.said.config = findings;
+                if let Some(broken) = facts.rolled_back.filter(|_| self.rounds.rollbacks == 0) {
+                    let path = facts.path.clone();
+                    out.push(Action::Report(Report::StillRolledBack { path, broken }));
                 }
-                out.push(Action::Unwatch);
+                self.tell_findings(&facts.state, out);
                 self.enter(now, Stage::Spawn, out);
             }
         }
@@ -236,7 +243,7 @@ impl Core {
         self.chronicle.note_config(verdict != ConfigVerdict::Hold);
         out.push(Action::Report(match verdict {
             ConfigVerdict::Use | ConfigVerdict::Seed => Report::ConfigFine,
-            ConfigVerdict::Hold => Report::ConfigNotFine(problem_of(facts.state)),
+            ConfigVerdict::Hold => Report::ConfigNotFine(ConfigProblem::of(facts.state)),
         }));
     }
 
@@ -296,20 +303,5 @@ impl Core {
                 | Refusal::Unexplained,
             ) => self.policy.hold_retry,
         }
-    }
-}
-
-fn problem_of(state: ConfigState) -> ConfigProblem {
-    match state {
-        ConfigState::Missing => ConfigProblem::Missing,
-        ConfigState::NotAFile { what } => ConfigProblem::NotAFile(what),
-        ConfigState::Unreadable { errno } => ConfigProblem::Unreadable { errno },
-        ConfigState::Broken { error } => ConfigProblem::Broken(error),
-        ConfigState::Parsed { findings } => ConfigProblem::Findings(
-            findings
-                .into_iter()
-                .filter(|finding| finding.severity == Severity::Hold)
-                .collect(),
-        ),
     }
 }

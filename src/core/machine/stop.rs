@@ -84,7 +84,9 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let timeout = match cause {
-            StopCause::ChannelsOff | StopCause::Shutdown => self.policy.stop_timeout,
+            StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown => {
+                self.policy.stop_timeout
+            }
             StopCause::Hung | StopCause::StartTimeout => self.policy.stop_timeout.min(DEAF_GRACE),
         };
         let signals = u32::from(cause == StopCause::Shutdown);
@@ -104,6 +106,7 @@ impl Core {
     }
 
     pub(super) fn on_exit(&mut self, now: Mono, status: ExitStatus, out: &mut Vec<Action>) {
+        self.reload.ended();
         match self.phase {
             Phase::Starting | Phase::Running => {}
             Phase::Stopping { cause, killed, .. } => {
@@ -237,6 +240,8 @@ impl Core {
         if refusal == Refusal::PermissionDenied && !self.mended {
             self.mended = true;
             self.mend_next = true;
+            self.begin_look(now, Stage::Volume, out);
+        } else if self.rolls_back_after(refusal) {
             self.begin_look(now, Stage::Volume, out);
         } else {
             self.hold(now, HoldWhy::Refused(refusal), out);

@@ -4,7 +4,9 @@
 mod diff;
 mod excerpt;
 mod hash;
+mod include;
 mod mask;
+mod meaning;
 mod parse;
 mod path;
 mod rules;
@@ -16,7 +18,9 @@ mod validation;
 
 pub use diff::{Change, Diff, diff};
 pub use hash::content_hash;
+pub use include::{MAX_INCLUDE_BYTES, MAX_INCLUDE_DEPTH, MAX_INCLUDE_PATH, MAX_INCLUDES, expand};
 pub use mask::{MASK, masked};
+pub use meaning::{changed_keys, log_is_quiet, meaning, reload_is_off};
 pub use parse::{ConfigError, ConfigProblem, MAX_BYTES, MAX_DEPTH, Parsed, Position, parse};
 pub use path::{ConfigPath, PathError};
 pub use rules::examine;

@@ -12,9 +12,9 @@ use super::super::probe;
 use super::super::proc::Proc;
 use super::super::reap::{self, Leftovers};
 use super::super::relay::Drain;
+use super::super::rollback;
 use super::super::state::{self, ChildRecord};
 use super::super::volume;
-use super::super::watch::CauseWatch;
 use super::child::Child;
 use super::{Supervisor, Tree, emergency};
 use crate::core::action::{Action, TreeScope};
@@ -67,14 +67,16 @@ impl Supervisor {
             Action::ReadConfig { attempt } => {
                 let (launch, settings) = (Arc::clone(&self.launch), Arc::clone(&self.settings));
                 let dumps = Arc::clone(&self.dumps);
+                self.config.rearm();
                 self.job(move || {
                     // The last step before a start; the folder of dumps is on the same disk.
                     let prepared = dumps::prepare(&launch, settings.heap_dump);
                     *dumps.lock().unwrap_or_else(PoisonError::into_inner) = prepared;
-                    Event::ConfigRead {
-                        attempt,
-                        facts: config_file::read(&launch, settings.internal_port).0,
+                    let facts = config_file::read(&launch, settings.internal_port).0;
+                    if facts.rolled_back.is_none() {
+                        rollback::forget(&launch);
                     }
+                    Event::ConfigRead { attempt, facts }
                 });
             }
             Action::SeedConfig { attempt } => {
@@ -100,16 +102,23 @@ impl Supervisor {
                 attempt,
                 counts_processes,
             } => self.sample_memory(attempt, counts_processes),
-            Action::Watch => self.watch_causes(),
-            Action::Unwatch => self.watch = None,
             Action::KeepIncident(incident) => self.keep_incident(*incident),
+            Action::Watch => self.watch_config(),
+            Action::LookAtConfig { attempt } => self.look_at_config(attempt, false),
+            Action::NudgeConfig { attempt } => self.look_at_config(attempt, true),
+            Action::ValidateConfig {
+                attempt,
+                generation,
+            } => self.validate_config(attempt, generation),
+            Action::KeepConfig { bytes } => self.keep_config(bytes),
+            Action::RollBackConfig { attempt } => self.roll_back_config(attempt),
             Action::Report(report) => log::emit(&render::report(&report)),
             Action::Exit(ending) => self.ending = Some(ending),
         }
     }
 
     /// Runs what may hang with the disk on a thread of its own.
-    fn job(&self, work: impl FnOnce() -> Event + Send + 'static) {
+    pub(super) fn job(&self, work: impl FnOnce() -> Event + Send + 'static) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
             // The loop is gone only when clawkeeper is ending.
@@ -118,6 +127,8 @@ impl Supervisor {
     }
 
     fn check_volume(&self, attempt: Attempt, mend_all: bool) {
+        // What changes from here on may be what ends the next hold.
+        self.config.rearm();
         let hung = move || Event::VolumeChecked {
             attempt,
             instance: Instance::Unavailable {
@@ -348,21 +359,6 @@ impl Supervisor {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let _ = sender.send(event).await;
-        });
-    }
-
-    fn watch_causes(&mut self) {
-        if self.watch.is_some() {
-            return;
-        }
-        let sender = self.sender.clone();
-        let files = [
-            self.launch.config_path.clone(),
-            self.launch.state_dir.clone(),
-        ];
-        self.watch = CauseWatch::on(&files, move || {
-            // A full channel holds a change already.
-            let _ = sender.try_send(Event::CauseChanged);
         });
     }
 }

@@ -51,25 +51,50 @@ impl Calls {
         }
     }
 
-    /// Starts a command and waits for its end. Runs on the loop's thread, which is the one that reaps.
-    async fn run(&self, spec: Spec) -> Result<ExitStatus, String> {
+    /// Starts a command with little priority and waits for its end. Runs on the loop's thread, which is the one that reaps.
+    pub(super) async fn run(
+        &self,
+        spec: Spec,
+        timeout: Duration,
+        priority: Priority,
+    ) -> Result<ExitStatus, String> {
         let spawned =
             spawn::spawn(spec).map_err(|error| super::super::config_file::chain(&error))?;
         let (sender, receiver) = oneshot::channel();
         self.waiting().insert(spawned.pid, sender);
-        // SAFETY: setpriority takes numbers only; a refusal leaves the priority as it is.
-        unsafe {
-            nix::libc::setpriority(
-                nix::libc::PRIO_PROCESS,
-                spawned.pid.as_raw().cast_unsigned(),
-                NICE,
-            )
-        };
-        match tokio::time::timeout(CALL_TIMEOUT, receiver).await {
+        priority.give(spawned.pid);
+        match tokio::time::timeout(timeout, receiver).await {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(_)) | Err(_) => {
                 let _ = kill(spawned.pid, Signal::SIGKILL);
-                Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))
+                Err(format!("no answer within {} s", timeout.as_secs()))
+            }
+        }
+    }
+}
+
+/// How much of the processor a call gets beside the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// Less than the gateway.
+    Low,
+    /// What nobody else wants (sched(7), `SCHED_IDLE`).
+    Idle,
+}
+
+impl Priority {
+    /// A refusal leaves the priority as it is, and the call is only less polite.
+    fn give(self, pid: Pid) {
+        let nice = match self {
+            Self::Low => NICE,
+            Self::Idle => 19,
+        };
+        // SAFETY: both take numbers, and the parameters of SCHED_IDLE are all zero.
+        unsafe {
+            nix::libc::setpriority(nix::libc::PRIO_PROCESS, pid.as_raw().cast_unsigned(), nice);
+            if self == Self::Idle {
+                let parameters = std::mem::zeroed::<nix::libc::sched_param>();
+                nix::libc::sched_setscheduler(pid.as_raw(), nix::libc::SCHED_IDLE, &parameters);
             }
         }
     }
@@ -108,7 +133,9 @@ async fn start(launch: &Arc<Launch>, calls: &Calls) -> Result<Vec<String>, Strin
     }
     let mut started = Vec::new();
     for channel in body.suppressed.into_iter().take(CHANNELS_MAX) {
-        let status = calls.run(call(launch, &channel, port)?).await?;
+        let status = calls
+            .run(call(launch, &channel, port)?, CALL_TIMEOUT, Priority::Low)
+            .await?;
         if !status.success() {
             return Err(format!("channels.start of {channel} ended with {status}"));
         }

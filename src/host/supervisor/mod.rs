@@ -12,6 +12,8 @@ mod channels;
 mod child;
 mod emergency;
 mod incident;
+mod reload;
+mod validate;
 
 use super::clock::{self, Clock};
 use super::dumps::Prepared;
@@ -27,12 +29,12 @@ use super::reap::{self, Leftovers, Next};
 use super::relay::{LineEvent, Relay, RelayError, Sinks};
 use super::signals::Signals;
 use super::state::InstanceLock;
-use super::watch::CauseWatch;
 use crate::core::action::Ending;
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::machine::{Core, Policy};
 use crate::core::readiness::{Expected, ProbeTarget};
+use crate::core::reload::Sign;
 use crate::core::restart::Pace;
 use crate::core::time::Millis;
 use crate::exit::Exit;
@@ -58,6 +60,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 const LIVENESS_INTERVAL: Millis = Millis::from_secs(15);
 
 const SIGKILL: i32 = 9;
+/// A gateway that says the same about its config over and over says it once in this time.
+const REPEATED: Duration = Duration::from_millis(200);
 
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Time for the journal's last lines.
@@ -86,7 +90,10 @@ pub(super) struct Supervisor {
     sampler: Option<Sampler>,
     /// What the kernel has said of out-of-memory kills up to the last look.
     oom: Option<OomWatch>,
-    watch: Option<CauseWatch>,
+    /// The config as the running gateway has it.
+    config: Arc<reload::ConfigFiles>,
+    /// When its files were last looked at by their stamps.
+    polled: Instant,
     ending: Option<Ending>,
     /// What the next gateway is told to leave behind when it runs out of heap.
     dumps: Arc<Mutex<Prepared>>,
@@ -181,7 +188,8 @@ fn begin(
         tree: None,
         oom: None,
         sampler: None,
-        watch: None,
+        config: Arc::default(),
+        polled: Instant::now(),
         ending: None,
         dumps: Arc::default(),
         incident: None,
@@ -208,14 +216,25 @@ const fn exit_of(ending: Ending) -> Exit {
     }
 }
 
-/// Sends each marker of an attempt once: a gateway that repeats itself cannot fill the channel.
+/// Sends each marker of an attempt once, and each word about a reload at a bounded rate: a gateway that repeats itself cannot fill the channel.
 fn on_line(sender: mpsc::Sender<Event>) -> Box<dyn FnMut(LineEvent<'_>) + Send> {
     let mut current = 0;
     let mut seen: Vec<Marker> = Vec::new();
+    let mut said = None;
     Box::new(move |line| {
         if line.attempt != current {
             current = line.attempt;
             seen.clear();
+        }
+        if let Some(sign) = gateway::recognise_reload(line.line)
+            && said
+                .is_none_or(|(last, at): (Sign, Instant)| last != sign || at.elapsed() >= REPEATED)
+        {
+            said = Some((sign, Instant::now()));
+            let _ = sender.try_send(Event::ReloadSaid {
+                attempt: Attempt(line.attempt),
+                sign,
+            });
         }
         if let Some(marker) = gateway::recognise_line(line.line)
             && !seen.contains(&marker)
@@ -259,6 +278,9 @@ fn policy(settings: &Settings, launch: &Launch) -> Policy {
         no_mount: settings.no_mount,
         how_to_grow: how_to_grow(launch),
         may_seed: settings.config_seed != crate::settings::ConfigSeed::Off,
+        apply: settings.config_apply,
+        good_after: settings.config_good_after,
+        roll_back: settings.config_rollback,
         recovers_channels: launch.version.is_some_and(Version::recovers_channels),
         allow_unconfigured: launch.command.allow_unconfigured,
         start_probe,
@@ -329,7 +351,10 @@ impl Supervisor {
             }
             let core_deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
             let tree_look = self.tree.as_ref().map(|tree| tree.look_at);
-            let wake_at = [core_deadline, tree_look].into_iter().flatten().min();
+            let wake_at = [core_deadline, tree_look, self.poll_at()]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 biased;
                 arrived = signals.wait() => {
@@ -341,6 +366,7 @@ impl Supervisor {
                 Some(event) = self.receiver.recv() => self.queue.push_back(event),
                 () = sleep_until(wake_at) => {
                     self.step_tree();
+                    self.poll_config();
                     if core_deadline.is_some_and(|at| Instant::now() >= at) {
                         self.queue.push_back(Event::DeadlinePassed);
                     }

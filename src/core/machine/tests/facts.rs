@@ -31,6 +31,10 @@ pub(super) fn attempt_of(event: &Event) -> Option<Attempt> {
         | Event::OomSeen { attempt, .. }
         | Event::TreeEnded { attempt, .. }
         | Event::ChannelsStarted { attempt, .. }
+        | Event::ConfigSeen { attempt, .. }
+        | Event::ReloadSaid { attempt, .. }
+        | Event::ConfigValidated { attempt, .. }
+        | Event::ConfigRolledBack { attempt, .. }
         | Event::MemorySampled { attempt, .. } => Some(*attempt),
     }
 }
@@ -51,12 +55,16 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         | Action::Probe { attempt, .. }
         | Action::FindListeners { attempt }
         | Action::StartChannels { attempt }
+        | Action::LookAtConfig { attempt }
+        | Action::NudgeConfig { attempt }
+        | Action::ValidateConfig { attempt, .. }
+        | Action::RollBackConfig { attempt }
         | Action::SampleMemory { attempt, .. } => Some(*attempt),
         Action::Terminate
         | Action::Kill
         | Action::Watch
-        | Action::Unwatch
         | Action::KeepIncident(_)
+        | Action::KeepConfig { .. }
         | Action::Report(_)
         | Action::Exit(_) => None,
     }
@@ -91,7 +99,7 @@ pub(super) fn belongs_to_a_live_gateway(lock: &LockFacts) -> bool {
 /// From SIGTERM to SIGKILL: what hangs rarely drains either.
 pub(super) fn grace(policy: &Policy, cause: StopCause) -> Millis {
     match cause {
-        StopCause::ChannelsOff | StopCause::Shutdown => policy.stop_timeout,
+        StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown => policy.stop_timeout,
         StopCause::Hung | StopCause::StartTimeout => policy.stop_timeout.min(Millis::from_secs(10)),
     }
 }

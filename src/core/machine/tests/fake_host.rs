@@ -2,7 +2,7 @@
 //! simulated [`World`], and back with `DeadlinePassed` when the machine asked for it.
 
 use super::invariants::{Moment, Witness};
-use super::world::{Answer, Config, LockOwner, Newest, OnTerm, Process, Seeding, World};
+use super::world::{Answer, Config, LockOwner, Newest, OnEdit, OnTerm, Process, Seeding, World};
 use super::world::{FakeProcess, Life, PORT};
 use crate::core::action::{Action, Ending, Report};
 use crate::core::event::{Attempt, Event, Request};
@@ -12,6 +12,7 @@ use crate::core::leftovers::{self, ProcessVerdict};
 use crate::core::machine::{Core, Policy};
 use crate::core::oom::OomEvidence;
 use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget, Progress};
+use crate::core::reload::Apply;
 use crate::core::restart::Pace;
 use crate::core::time::{Millis, Mono};
 use crate::core::volume::NoMountPolicy;
@@ -32,6 +33,9 @@ pub(super) const POLICY: Policy = Policy {
     no_mount: NoMountPolicy::Warn,
     how_to_grow: String::new(),
     may_seed: true,
+    apply: Apply::Auto,
+    good_after: Millis::from_secs(60),
+    roll_back: false,
     recovers_channels: false,
     allow_unconfigured: false,
     start_probe: ProbeTarget::Startupz,
@@ -55,6 +59,8 @@ pub(super) struct FakeHost {
     pub(super) journal: Vec<(Mono, Event)>,
     pub(super) ending: Option<(Mono, Ending)>,
     pub(super) mends: usize,
+    pub(super) nudges: Vec<Mono>,
+    pub(super) kept: Vec<Mono>,
     pub(super) witness: Witness,
     coming: BTreeMap<(Mono, u64), Coming>,
     sequence: u64,
@@ -95,6 +101,8 @@ impl FakeHost {
             journal: vec![],
             ending: None,
             mends: 0,
+            nudges: vec![],
+            kept: vec![],
             coming: BTreeMap::new(),
             sequence: 0,
             questions: 0,
@@ -205,6 +213,7 @@ impl FakeHost {
             }
             Coming::CauseChanges => {
                 self.is_seeded = false;
+                self.let_gateway_react(|on_edit| on_edit != OnEdit::NeedsNudge);
                 if self.is_watching {
                     self.step(Event::CauseChanged);
                 }
@@ -248,8 +257,8 @@ impl FakeHost {
             Action::Terminate => self.terminate(),
             Action::Kill => self.kill(),
             Action::Watch => self.is_watching = true,
-            Action::Unwatch => self.is_watching = false,
             Action::KeepIncident(incident) => self.incidents.push(*incident),
+            Action::KeepConfig { .. } => self.kept.push(self.now),
             Action::Report(report) => self.reports.push((self.now, report)),
             Action::Exit(ending) => self.ending = Some((self.now, ending)),
             Action::Probe { timeout, .. } => {
@@ -259,6 +268,7 @@ impl FakeHost {
                 self.ask_answered_after(action, if waits { timeout.0 } else { 1 });
             }
             Action::FindListeners { .. } => self.ask_answered_after(action, 1),
+            Action::LookAtConfig { .. } => self.ask_answered_after(action, 2),
             // Reading /proc does not hang.
             Action::SampleMemory { .. } => self.ask_answered_after(action, 0),
             Action::EndTree { .. } => {
@@ -276,7 +286,14 @@ impl FakeHost {
             | Action::ReadConfig { .. }
             | Action::SeedConfig { .. }
             | Action::CollectEvidence { .. }
-            | Action::StartChannels { .. } => self.ask(action),
+            | Action::StartChannels { .. }
+            | Action::ValidateConfig { .. }
+            | Action::RollBackConfig { .. } => self.ask(action),
+            Action::NudgeConfig { .. } => {
+                self.nudges.push(self.now);
+                self.let_gateway_react(|on_edit| on_edit == OnEdit::NeedsNudge);
+                self.ask_answered_after(action, 2);
+            }
         }
     }
 
@@ -325,6 +342,29 @@ impl FakeHost {
             life,
             is_alive: true,
         });
+    }
+
+    /// The gateway says within a second what it makes of its config.
+    fn let_gateway_react(&mut self, does: impl Fn(OnEdit) -> bool) {
+        let runs = |it: &&Gateway| it.is_alive && it.started <= self.now;
+        let Some(gateway) = self.gateways.iter().find(runs) else {
+            return;
+        };
+        let (attempt, on_edit) = (gateway.attempt, gateway.life.on_edit);
+        if !does(on_edit) {
+            return;
+        }
+        for (index, sign) in (0..).zip(on_edit.signs()) {
+            let said = Event::ReloadSaid {
+                attempt,
+                sign: *sign,
+            };
+            self.at(self.now.plus(Millis(600 + index)), Coming::Event(said));
+        }
+        if on_edit == OnEdit::RestartsItself {
+            let ends = Coming::GatewayEnds(attempt, ExitStatus::Code(0));
+            self.at(self.now.plus(Millis(1_200)), ends);
+        }
     }
 
     fn terminate(&mut self) {

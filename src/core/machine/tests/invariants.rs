@@ -9,6 +9,7 @@ use crate::core::exit_class::StopCause;
 use crate::core::leftovers::{self, ProcessVerdict};
 use crate::core::locks::{self, LockVerdict};
 use crate::core::machine::{Core, Phase, Policy};
+use crate::core::reload::{Apply, Digest};
 use crate::core::time::{Millis, Mono};
 use crate::core::volume::{self, VolumeVerdict};
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub(super) struct Witness {
     stop_asked: Option<Mono>,
     owed: Option<Attempt>,
     held: Option<HoldWhy>,
+    edits: Edits,
     is_over: bool,
     last_steps: VecDeque<Mono>,
 }
@@ -46,6 +48,17 @@ struct Told {
     leftovers: bool,
     locks: bool,
     config: bool,
+}
+
+/// The contents a running gateway's config had.
+#[derive(Default)]
+struct Edits {
+    seen: Option<Digest>,
+    is_bad: bool,
+    is_gateways_own: bool,
+    changes: u64,
+    /// How many changes there had been at the last restart for one.
+    restarted_at: Option<u64>,
 }
 
 /// The stop of a gateway, counted independently of the machine.
@@ -73,6 +86,7 @@ impl Witness {
             stop_asked: None,
             owed: None,
             held: None,
+            edits: Edits::default(),
             is_over: false,
             last_steps: VecDeque::new(),
         }
@@ -92,6 +106,7 @@ impl Witness {
         self.invariant_nothing_is_spawned_after_a_stop_request(moment);
         self.invariant_a_start_needs_a_clean_look(moment);
         self.invariant_each_exit_is_reported_exactly_once(moment);
+        self.invariant_a_restart_for_an_edit_is_the_only_one_and_for_a_good_one(moment);
         self.invariant_a_kill_waits_for_its_grace(moment);
         self.invariant_a_stop_request_ends_in_time(moment);
         self.invariant_the_same_hold_is_not_said_again(moment);
@@ -110,6 +125,7 @@ impl Witness {
             self.hear_stop(now);
         }
         self.told.hear(moment, &self.policy);
+        self.edits.hear(moment);
         let exited = matches!(moment.event, Event::ChildExited { .. });
         if exited {
             self.stop = None;
@@ -176,6 +192,32 @@ impl Witness {
         );
     }
 
+    /// No broken edit and no rewrite of the gateway's own leads to a restart, and no edit to two.
+    fn invariant_a_restart_for_an_edit_is_the_only_one_and_for_a_good_one(
+        &mut self,
+        moment: &Moment<'_>,
+    ) {
+        let stopping = |core: &Core| {
+            matches!(
+                core.phase,
+                Phase::Stopping {
+                    cause: StopCause::Reload,
+                    ..
+                }
+            )
+        };
+        if !stopping(moment.after) || stopping(moment.before) {
+            return;
+        }
+        let edits = &mut self.edits;
+        assert!(!edits.is_bad, "restarted for a config that cannot be used");
+        assert!(!edits.is_gateways_own, "restarted for the gateway's own");
+        let is_second = edits.restarted_at == Some(edits.changes);
+        assert!(!is_second, "restarted twice for one edit");
+        edits.restarted_at = Some(edits.changes);
+        assert_ne!(self.policy.apply, Apply::Gateway, "against the setting");
+    }
+
     fn invariant_a_kill_waits_for_its_grace(&self, moment: &Moment<'_>) {
         if moment.actions.contains(&Action::Kill) {
             let stop = self.stop.as_ref().expect("a kill without a stop");
@@ -238,6 +280,21 @@ impl Witness {
     }
 }
 
+impl Edits {
+    fn hear(&mut self, moment: &Moment<'_>) {
+        let Event::ConfigSeen { attempt, look, .. } = moment.event else {
+            return;
+        };
+        if *attempt != moment.before.attempt || self.seen == Some(look.bytes) {
+            return;
+        }
+        self.seen = Some(look.bytes);
+        self.changes += 1;
+        self.is_gateways_own = look.is_gateways_own;
+        self.is_bad = config::judge(&look.state, false, false) == ConfigVerdict::Hold;
+    }
+}
+
 impl Told {
     fn hear(&mut self, moment: &Moment<'_>, policy: &Policy) {
         if attempt_of(moment.event).is_some_and(|attempt| attempt != moment.before.attempt) {
@@ -283,6 +340,10 @@ impl Told {
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
             | Event::MemorySampled { .. }
+            | Event::ConfigSeen { .. }
+            | Event::ReloadSaid { .. }
+            | Event::ConfigValidated { .. }
+            | Event::ConfigRolledBack { .. }
             | Event::CauseChanged => {}
         }
         if moment.after.attempt != moment.before.attempt {

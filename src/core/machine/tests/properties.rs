@@ -3,14 +3,15 @@
 
 use super::fake_host::{FakeHost, POLICY};
 use super::world::{
-    Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Newest, OnTerm, Process, Seeding,
-    Timeline, Volume, World,
+    Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Newest, OnEdit, OnTerm, Process,
+    Seeding, Timeline, Volume, World,
 };
 use crate::core::event::{Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
 use crate::core::machine::{Core, Policy};
 use crate::core::readiness::ProbeTarget;
+use crate::core::reload::{Apply, Validation};
 use crate::core::time::Millis;
 use proptest::collection::vec;
 use proptest::option;
@@ -44,6 +45,8 @@ fn volumes() -> impl Strategy<Value = Timeline<Volume>> {
 fn configs() -> impl Strategy<Value = Timeline<Config>> {
     let state = prop_oneof![
         3 => Just(Config::Good),
+        2 => Just(Config::Edited),
+        1 => Just(Config::Rewritten),
         1 => Just(Config::Missing),
         1 => Just(Config::Broken),
     ];
@@ -141,7 +144,18 @@ fn lives() -> impl Strategy<Value = Life> {
         0..3u32,
         prop::bool::weighted(0.1),
     );
-    (begins, ends).prop_map(|(begins, ends)| Life {
+    let on_edit = prop::sample::select(vec![
+        OnEdit::Applies,
+        OnEdit::RestartsItself,
+        OnEdit::RestartsInPlace,
+        OnEdit::LeavesIt,
+        OnEdit::Refuses,
+        OnEdit::Fails,
+        OnEdit::Misses,
+        OnEdit::NeedsNudge,
+    ]);
+    (begins, ends, on_edit).prop_map(|(begins, ends, on_edit)| Life {
+        on_edit,
         executes: begins.0,
         ready_after: begins.1,
         works_until: begins.2,
@@ -165,13 +179,18 @@ fn answers() -> impl Strategy<Value = Answer> {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
+    let validation = prop_oneof![
+        Just(Validation::Valid),
+        Just(Validation::Invalid(vec!["a: b".to_owned()])),
+        Just(Validation::Skipped("none".to_owned())),
+    ];
     let seeding = prop_oneof![
         Just(Seeding::Works),
         Just(Seeding::Fails),
         Just(Seeding::Vanishes)
     ];
     (
-        (volumes(), configs(), seeding),
+        (volumes(), configs(), seeding, validation),
         vec(fake_locks(), 0..3),
         vec(fake_processes(), 0..3),
         vec(lives(), 0..8),
@@ -179,10 +198,18 @@ fn worlds() -> impl Strategy<Value = World> {
         (0..40u64, prop_oneof![Just(0u64), 0..3_000u64]),
     )
         .prop_map(
-            |((volume, config, seeding), locks, processes, lives, answers, lateness)| World {
+            |(
+                (volume, config, seeding, validation),
+                locks,
+                processes,
+                lives,
+                answers,
+                lateness,
+            )| World {
                 volume,
                 config,
                 seeding,
+                validation,
                 locks,
                 processes,
                 lives,
@@ -192,6 +219,10 @@ fn worlds() -> impl Strategy<Value = World> {
                 spawn_takes: lateness.1,
             },
         )
+}
+
+fn applies() -> impl Strategy<Value = Apply> {
+    prop::sample::select(vec![Apply::Auto, Apply::Gateway, Apply::Restart])
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -206,21 +237,25 @@ fn policies() -> impl Strategy<Value = Policy> {
         probe,
         liveness,
         stops,
-        any::<[bool; 3]>(),
-        any::<u64>(),
+        any::<[bool; 4]>(),
+        (any::<u64>(), applies()),
         1..300u64,
     )
-        .prop_map(|(start_probe, liveness, stop, flags, seed, hold)| Policy {
-            start_probe,
-            liveness_timeout: liveness,
-            stop_timeout: Millis(stop),
-            may_seed: flags[0],
-            recovers_channels: flags[1],
-            allow_unconfigured: flags[2],
-            seed,
-            hold_retry: Millis(hold * 1_000),
-            ..POLICY
-        })
+        .prop_map(
+            |(start_probe, liveness, stop, flags, (seed, apply), hold)| Policy {
+                apply,
+                roll_back: flags[3],
+                start_probe,
+                liveness_timeout: liveness,
+                stop_timeout: Millis(stop),
+                may_seed: flags[0],
+                recovers_channels: flags[1],
+                allow_unconfigured: flags[2],
+                seed,
+                hold_retry: Millis(hold * 1_000),
+                ..POLICY
+            },
+        )
 }
 
 /// Signals and changes that nobody planned.

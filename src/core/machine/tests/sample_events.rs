@@ -9,6 +9,7 @@ use crate::core::locks::LockKind;
 use crate::core::memory::Kib;
 use crate::core::oom::{OomCount, OomEvidence};
 use crate::core::readiness::{HealthBody, Listener, ProbeOutcome, ProbeTarget, Progress};
+use crate::core::reload::{Sign, Validation};
 use crate::core::time::{Millis, Mono};
 
 /// One event, or a few that belong together, each this long after the one before.
@@ -39,6 +40,23 @@ pub(super) fn sample_events(attempt: Attempt) -> Vec<SampleEvent> {
     all.push(SampleEvent {
         label: "DeadlinePassed",
         events: vec![an_hour_on.clone()],
+    });
+    let seen = |config: Config| Event::ConfigSeen {
+        attempt,
+        look: config.look(),
+        mended: None,
+    };
+    let off = Event::ReloadSaid {
+        attempt,
+        sign: Sign::Off,
+    };
+    all.push(SampleEvent {
+        label: "ReloadSaid (its reload is off)",
+        events: vec![
+            (Millis(1), seen(Config::Good)),
+            (Millis(1), seen(Config::Edited)),
+            (Millis(1), off),
+        ],
     });
     let tripped = Event::LineSeen {
         attempt,
@@ -161,6 +179,7 @@ fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
         Marker::HeapOom,
         Marker::BreakerTripped,
         Marker::BreakerRecovered,
+        Marker::ChangedWhileStarting,
         Marker::Refusal(Refusal::PermissionDenied),
     ] {
         events.push(Event::LineSeen { attempt, marker });
@@ -224,6 +243,38 @@ fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
         attempt,
         sample: memory_sample(Mono(0), Kib::of_mb(1_000), Kib::of_mb(2_048)),
     });
+    for config in [
+        Config::Good,
+        Config::Edited,
+        Config::Missing,
+        Config::Broken,
+    ] {
+        events.push(Event::ConfigSeen {
+            attempt,
+            look: config.look(),
+            mended: None,
+        });
+    }
+    for sign in [Sign::Noticed, Sign::Restarting, Sign::Refused, Sign::Failed] {
+        events.push(Event::ReloadSaid { attempt, sign });
+    }
+    for validation in [
+        Validation::Valid,
+        Validation::Invalid(vec![]),
+        Validation::Skipped(String::new()),
+    ] {
+        events.push(Event::ConfigValidated {
+            attempt,
+            generation: 1,
+            validation,
+        });
+    }
+    for result in [
+        Ok("/data/openclaw.json.broken".into()),
+        Err("none".to_owned()),
+    ] {
+        events.push(Event::ConfigRolledBack { attempt, result });
+    }
     for result in [Ok(vec!["telegram".to_owned()]), Err("EPIPE".to_owned())] {
         events.push(Event::ChannelsStarted { attempt, result });
     }
@@ -289,5 +340,9 @@ const fn label(event: &Event) -> &'static str {
         Event::ChannelsStarted { .. } => "ChannelsStarted",
         Event::MemorySampled { .. } => "MemorySampled",
         Event::CauseChanged => "CauseChanged",
+        Event::ConfigSeen { .. } => "ConfigSeen",
+        Event::ReloadSaid { .. } => "ReloadSaid",
+        Event::ConfigValidated { .. } => "ConfigValidated",
+        Event::ConfigRolledBack { .. } => "ConfigRolledBack",
     }
 }

@@ -7,6 +7,7 @@ use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::leftovers::{ProcessFacts, SameFolder};
 use crate::core::locks::{Claim, KernelLock, LockContent, LockFacts, LockKind, OwnerFacts, Seen};
 use crate::core::memory::{Kib, LimitFrom, Sample};
+use crate::core::reload::{Digest, Look, Sign, Validation};
 use crate::core::time::{Millis, Mono};
 use crate::core::volume::{VolumeFacts, WriteProbe};
 
@@ -18,6 +19,7 @@ pub(super) struct World {
     pub(super) volume: Timeline<Volume>,
     pub(super) config: Timeline<Config>,
     pub(super) seeding: Seeding,
+    pub(super) validation: Validation,
     pub(super) locks: Vec<FakeLock>,
     pub(super) processes: Vec<FakeProcess>,
     /// One for each spawn; further ones are [`Life::HEALTHY`].
@@ -38,6 +40,7 @@ impl Default for World {
             volume: Timeline::of(Volume::Good),
             config: Timeline::of(Config::Good),
             seeding: Seeding::Works,
+            validation: Validation::Valid,
             locks: vec![],
             processes: vec![],
             lives: vec![],
@@ -125,14 +128,34 @@ impl Volume {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Config {
     Good,
+    /// As good, and it means something else.
+    Edited,
+    /// The same, and the gateway wrote it itself.
+    Rewritten,
     Missing,
     Broken,
 }
 
 impl Config {
+    /// What a look finds while a gateway runs.
+    pub(super) fn look(self) -> Look {
+        let facts = self.facts();
+        Look {
+            path: facts.path,
+            state: facts.state,
+            bytes: Digest(self as u64),
+            meaning: Digest(self as u64),
+            reload_is_off: false,
+            log_is_quiet: false,
+            changed: vec!["agents".into()],
+            is_gateways_own: self == Self::Rewritten,
+            is_taken: false,
+        }
+    }
+
     pub(super) fn facts(self) -> ConfigFacts {
         let state = match self {
-            Self::Good => ConfigState::Parsed { findings: vec![] },
+            Self::Good | Self::Edited | Self::Rewritten => ConfigState::Parsed { findings: vec![] },
             Self::Missing => ConfigState::Missing,
             Self::Broken => ConfigState::Broken {
                 error: "3:1: expected a key".into(),
@@ -141,6 +164,7 @@ impl Config {
         ConfigFacts {
             path: "/data/openclaw.json".into(),
             state,
+            rolled_back: None,
         }
     }
 }
@@ -286,6 +310,7 @@ pub(super) struct Life {
     pub(super) helpers: u32,
     pub(super) helpers_survive: bool,
     pub(super) answers_to: Newest,
+    pub(super) on_edit: OnEdit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,6 +318,36 @@ pub(super) enum OnTerm {
     /// Ends with 0 after this long.
     Drains(u64),
     Ignores,
+}
+
+/// What a gateway does about an edit of its config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnEdit {
+    Applies,
+    /// Ends with 0, to be started again.
+    RestartsItself,
+    RestartsInPlace,
+    /// Its reload is off.
+    LeavesIt,
+    Refuses,
+    Fails,
+    Misses,
+    /// Misses it until the file is touched.
+    NeedsNudge,
+}
+
+impl OnEdit {
+    /// What it says.
+    pub(super) fn signs(self) -> &'static [Sign] {
+        match self {
+            Self::Applies | Self::NeedsNudge => &[Sign::Noticed, Sign::Applied],
+            Self::RestartsItself | Self::RestartsInPlace => &[Sign::Noticed, Sign::Restarting],
+            Self::LeavesIt => &[Sign::Noticed, Sign::Off],
+            Self::Refuses => &[Sign::Refused],
+            Self::Fails => &[Sign::Noticed, Sign::Failed],
+            Self::Misses => &[],
+        }
+    }
 }
 
 /// The newest path a version knows.
@@ -316,6 +371,7 @@ impl Life {
         helpers: 0,
         helpers_survive: false,
         answers_to: Newest::Startupz,
+        on_edit: OnEdit::Applies,
     };
 
     pub(super) fn ending(after: u64, status: ExitStatus) -> Self {

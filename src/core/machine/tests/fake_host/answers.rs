@@ -69,6 +69,28 @@ impl FakeHost {
                 self.is_seeded = self.world.seeding == Seeding::Works;
                 Event::ConfigSeeded { attempt, result }
             }
+            Action::LookAtConfig { attempt } | Action::NudgeConfig { attempt } => {
+                let seeded = self.is_seeded.then_some(Config::Good);
+                let config = seeded.unwrap_or_else(|| self.world.config.at(now));
+                Event::ConfigSeen {
+                    attempt,
+                    look: config.look(),
+                    mended: None,
+                }
+            }
+            Action::ValidateConfig {
+                attempt,
+                generation,
+            } => Event::ConfigValidated {
+                attempt,
+                generation,
+                validation: self.world.validation.clone(),
+            },
+            Action::RollBackConfig { attempt } => {
+                self.is_seeded = true;
+                let result = Ok("/data/openclaw.json.broken".into());
+                Event::ConfigRolledBack { attempt, result }
+            }
             Action::CollectEvidence { attempt } => Event::EvidenceCollected {
                 attempt,
                 oom: self.oom.clone(),
@@ -91,8 +113,8 @@ impl FakeHost {
             | Action::Terminate
             | Action::Kill
             | Action::Watch
-            | Action::Unwatch
             | Action::KeepIncident(_)
+            | Action::KeepConfig { .. }
             | Action::Report(_)
             | Action::Exit(_) => return None,
         })

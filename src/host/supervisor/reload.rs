@@ -1,0 +1,173 @@
+//! Looks at the config while the gateway runs: watches, looks, touches, validates, keeps, rolls back.
+
+use super::super::clock;
+use super::super::config_look::Looker;
+use super::super::config_store::ConfigStore;
+use super::super::log;
+use super::super::rollback;
+use super::super::watch::FileWatch;
+use super::{Supervisor, validate};
+use crate::core::event::{Attempt, Event};
+use crate::core::reload::Digest;
+use crate::render::LogLine;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often files are looked at that may lie where the kernel reports no events. A stat of each.
+const POLL: Duration = Duration::from_secs(60);
+/// A wake that comes this much sooner is used: two wakes cost more than one.
+const POLL_SLACK: Duration = Duration::from_secs(15);
+
+/// What is known of the config's files. Behind locks that only threads which may hang with the disk wait for.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFiles {
+    looker: Mutex<Looker>,
+    watch: Mutex<Option<FileWatch>>,
+    /// A change that was told and not looked at yet.
+    is_told: Arc<AtomicBool>,
+    is_polling: AtomicBool,
+    /// One validator at a time.
+    validator: tokio::sync::Mutex<()>,
+}
+
+impl ConfigFiles {
+    fn looker(&self) -> MutexGuard<'_, Looker> {
+        self.looker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the config, what it includes, and what else a hold may wait for.
+    fn follow(&self, paths: Vec<PathBuf>) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = watch.as_mut() {
+            watch.follow(paths);
+        }
+    }
+
+    /// What happens from now on is another change.
+    pub(super) fn rearm(&self) {
+        self.is_told.store(false, Ordering::Release);
+    }
+}
+
+impl Supervisor {
+    fn watched_paths(&self) -> Vec<PathBuf> {
+        vec![
+            self.launch.config_path.clone(),
+            self.launch.state_dir.clone(),
+        ]
+    }
+
+    pub(super) fn watch_config(&self) {
+        let sender = self.sender.clone();
+        let (files, own) = (Arc::clone(&self.config), self.watched_paths());
+        tokio::task::spawn_blocking(move || {
+            let mut paths = files.looker().paths();
+            paths.extend(own);
+            let mut watch = files.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            if watch.is_none() {
+                *watch = FileWatch::new(Arc::clone(&files.is_told), move || {
+                    // A full channel holds a change already.
+                    let _ = sender.try_send(Event::CauseChanged);
+                });
+            }
+            drop(watch);
+            files.follow(paths);
+        });
+    }
+
+    pub(super) fn look_at_config(&self, attempt: Attempt, touches: bool) {
+        let (launch, port) = (Arc::clone(&self.launch), self.settings.internal_port);
+        let (files, own) = (Arc::clone(&self.config), self.watched_paths());
+        files.rearm();
+        self.job(move || {
+            let mut looker = files.looker();
+            if touches {
+                looker.touch(&launch);
+            }
+            let (look, mended) = looker.look(&launch, port);
+            let mut paths = looker.paths();
+            drop(looker);
+            paths.extend(own);
+            files.follow(paths);
+            Event::ConfigSeen {
+                attempt,
+                look,
+                mended,
+            }
+        });
+    }
+
+    /// When the files are to be looked at by their stamps.
+    pub(super) fn poll_at(&self) -> Option<Instant> {
+        self.child.map(|_| self.polled + POLL)
+    }
+
+    /// Looks for changes that no event told of, if it is time or nearly so.
+    pub(super) fn poll_config(&mut self) {
+        let now = Instant::now();
+        let is_due = self.poll_at().is_some_and(|at| now + POLL_SLACK >= at);
+        if !is_due || self.config.is_polling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.polled = now;
+        let (files, sender) = (Arc::clone(&self.config), self.sender.clone());
+        let own = self.watched_paths();
+        tokio::task::spawn_blocking(move || {
+            let looker = files.looker();
+            let (is_outdated, mut paths) = (looker.is_outdated(), looker.paths());
+            drop(looker);
+            paths.extend(own);
+            // A folder that was made anew is watched anew.
+            files.follow(paths);
+            files.is_polling.store(false, Ordering::Release);
+            if is_outdated {
+                let _ = sender.try_send(Event::CauseChanged);
+            }
+        });
+    }
+
+    pub(super) fn validate_config(&self, attempt: Attempt, generation: u64) {
+        let (launch, calls) = (Arc::clone(&self.launch), self.calls.clone());
+        let (files, sender) = (Arc::clone(&self.config), self.sender.clone());
+        tokio::spawn(async move {
+            let _alone = files.validator.lock().await;
+            let seen = Arc::clone(&files);
+            let value = tokio::task::spawn_blocking(move || seen.looker().value().clone()).await;
+            let validation = validate::ask(&launch, &calls, &value.unwrap_or_default()).await;
+            let _ = sender
+                .send(Event::ConfigValidated {
+                    attempt,
+                    generation,
+                    validation,
+                })
+                .await;
+        });
+    }
+
+    pub(super) fn keep_config(&self, bytes: Digest) {
+        let (files, launch) = (Arc::clone(&self.config), Arc::clone(&self.launch));
+        tokio::task::spawn_blocking(move || {
+            let Some(bytes) = files.looker().main_if_still(&launch, bytes) else {
+                return;
+            };
+            let kept = ConfigStore::open(&launch.state_dir)
+                .and_then(|store| store.mark_good(&bytes, clock::wall()));
+            if let Err(error) = kept {
+                log::emit(
+                    &LogLine::warn("the config could not be kept as the last good one")
+                        .field("why", error),
+                );
+            }
+        });
+    }
+
+    pub(super) fn roll_back_config(&self, attempt: Attempt) {
+        let launch = Arc::clone(&self.launch);
+        self.job(move || {
+            let result = rollback::roll_back(&launch, clock::wall());
+            Event::ConfigRolledBack { attempt, result }
+        });
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said of an edit of the config while the gateway runs.
+
+use super::log_line::LogLine;
+use super::problem::config_problem;
+use crate::core::action::ConfigProblem;
+use crate::core::reload::{RestartWhy, Told, Unapplied};
+use std::path::Path;
+
+/// What ends a roll-back.
+pub(super) const REPAIR: &str =
+    "correct the broken file and put it back: clawkeeper config put FILE";
+
+pub(super) fn line(path: &Path, told: &Told) -> LogLine {
+    match told {
+        Told::Accepted {
+            generation,
+            changed,
+        } => {
+            let line = if changed.is_empty() {
+                LogLine::info("config accepted; nothing but its layout changed")
+            } else {
+                LogLine::info("config edited and found sound; the gateway is to take it")
+            };
+            line.field("path", path.display())
+                .field("generation", generation)
+                .maybe("changed", keys(changed))
+        }
+        Told::Refused {
+            generation,
+            problem: ConfigProblem::Missing,
+        } => LogLine::error("the config is gone; the gateway runs on with what it has read")
+            .field("path", path.display())
+            .field("generation", generation)
+            .field(
+                "fix",
+                "put it back before the next start: clawkeeper config rollback",
+            ),
+        Told::Refused {
+            generation,
+            problem,
+        } => {
+            let (why, fix) = config_problem(problem);
+            LogLine::error("config refused; the gateway runs on with the one before")
+                .explanation("why", &why)
+                .field("path", path.display())
+                .field("generation", generation)
+                .field("fix", fix)
+        }
+        Told::RefusedByGateway { generation, issues } => {
+            let why = if issues.is_empty() {
+                "the gateway finds it invalid; its own line above says where".to_owned()
+            } else {
+                issues.join("; ")
+            };
+            LogLine::error("config refused; the gateway runs on with the one before")
+                .field("why", why)
+                .field("path", path.display())
+                .field("generation", generation)
+                .field(
+                    "fix",
+                    "correct it, or put the last good one back: clawkeeper config rollback",
+                )
+        }
+        Told::Restored => LogLine::info("config can be used again").field("path", path.display()),
+        Told::Rewritten { changed } => LogLine::info("the gateway changed its config itself")
+            .field("path", path.display())
+            .maybe("changed", keys(changed)),
+        Told::Applied { generation, took } => LogLine::info("config accepted and applied")
+            .field("by", "gateway")
+            .field("generation", generation)
+            .field("took", took),
+        Told::GatewayRestarts { generation } => {
+            LogLine::info("the gateway restarts itself for the config")
+                .field("generation", generation)
+        }
+        Told::Restarts { generation, why } => {
+            LogLine::info("the config needs a restart that the gateway does not make itself")
+                .field("generation", generation)
+                .field("why", restart_why(*why))
+        }
+        Told::Unverified { generation } => {
+            LogLine::info("config accepted; the gateway says nothing of having applied it")
+                .field("generation", generation)
+        }
+        Told::NotApplied {
+            generation,
+            why,
+            because,
+        } => {
+            let because = match because {
+                Unapplied::Setting => "CLAWKEEPER_CONFIG_APPLY leaves it to the gateway".to_owned(),
+                Unapplied::NotValidated(why) => {
+                    format!("neither the gateway nor its validator has found it valid: {why}")
+                }
+            };
+            LogLine::warn("config not applied until the next start")
+                .field("generation", generation)
+                .field("why", restart_why(*why))
+                .field("because", because)
+                .field("fix", "restart the machine when it suits you")
+        }
+    }
+}
+
+fn keys(changed: &[String]) -> Option<String> {
+    (!changed.is_empty()).then(|| changed.join(","))
+}
+
+const fn restart_why(why: RestartWhy) -> &'static str {
+    match why {
+        RestartWhy::Asked => "CLAWKEEPER_CONFIG_APPLY=restart",
+        RestartWhy::ReloadOff => "gateway.reload.mode is off",
+        RestartWhy::NeedsRestart => "what changed needs one, and gateway.reload.mode forbids it",
+        RestartWhy::Missed => "the gateway did not notice the edit",
+        RestartWhy::Failed => "the gateway's own reload failed",
+    }
+}
