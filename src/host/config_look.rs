@@ -67,6 +67,10 @@ impl Looker {
         let mut known: Vec<PathBuf> = self.paths();
         known.push(launch.config_path.clone());
         let mut mended = volume::mend_files(launch, &known);
+        if mended.is_some() {
+            // The gateway may have tried to read it before it could, and does not notice a change of owner.
+            touch(launch);
+        }
         let mut look = self.look_once(launch, expected_port);
         // An include that is new to us may be root's as well.
         let more = volume::mend_files(launch, &self.paths());
@@ -111,13 +115,9 @@ impl Looker {
             .files
             .first()
             .is_some_and(|(path, seen)| stamp(path) == *seen);
-        if !unchanged {
-            return;
+        if unchanged {
+            touch(launch);
         }
-        let touched = config_file::open_folder(launch)
-            .and_then(|(folder, name)| folder.open_file(&name))
-            .map(|file| futimens(&file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW));
-        tracing::debug!("config touched: {touched:?}");
     }
 
     fn look_once(&mut self, launch: &Launch, expected_port: Option<u16>) -> Look {
@@ -276,6 +276,14 @@ impl Reader<'_> {
         chain.pop();
         value
     }
+}
+
+/// Sets the config's times to now. One that cannot be opened or is a link is left alone.
+fn touch(launch: &Launch) {
+    let touched = config_file::open_folder(launch)
+        .and_then(|(folder, name)| folder.open_file(&name))
+        .map(|file| futimens(&file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW));
+    tracing::debug!("config touched: {touched:?}");
 }
 
 /// Reads a file below a folder; `ELOOP` where a link is on the way, `EMLINK` for a file with several names.

@@ -19,5 +19,6 @@ mod life;
 mod locks;
 mod neighbours;
 mod oom;
+mod reload;
 mod seed;
 mod volume;

@@ -24,6 +24,8 @@ const ANSWER: Millis = Millis::from_secs(60);
 const OWN_RESTART: Millis = Millis::from_secs(600);
 /// A word of the gateway this much older than our own look belongs to the same edit.
 const STRAY: Millis = Millis::from_secs(90);
+/// A word of the gateway this much younger than our look belongs to what we saw.
+const BELONGS: Millis = Millis::from_secs(30);
 /// The validator has a deadline of its own, which is shorter.
 const VALIDATION: Millis = Millis::from_secs(120);
 /// Follows the edits of one config.
@@ -42,7 +44,9 @@ pub struct Reload {
     look_at: Option<Mono>,
     is_looking: bool,
     edit: Option<Edit>,
-    /// What the gateway said last that belonged to no edit.
+    /// When another content was last judged.
+    judged: Option<Mono>,
+    /// What the gateway said last that belonged to no change that we had seen.
     stray: Option<(Mono, Sign)>,
     keep_at: Option<Mono>,
     is_ready: bool,
@@ -169,6 +173,7 @@ impl Reload {
             return self.looked_again(now, &look, setting);
         }
         self.known = Some(look.bytes);
+        self.judged = (self.running.is_some() && verdict != Verdict::Edit).then_some(now);
         self.keep_at = None;
         let was_bad = std::mem::replace(&mut self.is_bad, verdict == Verdict::Bad);
         let is_first = self.running.is_none() && verdict == Verdict::Equal;
@@ -179,6 +184,7 @@ impl Reload {
             Verdict::Same => {}
             Verdict::Bad => {
                 self.edit = None;
+                self.stray = None;
                 let problem = ConfigProblem::of(look.state);
                 deeds.push(Deed::Tell(Told::Refused {
                     generation,
@@ -203,6 +209,7 @@ impl Reload {
             Verdict::Own => {
                 self.running = Some(look.meaning);
                 self.edit = None;
+                self.stray = None;
                 self.keep_later(now, setting);
                 let changed = look.changed;
                 deeds.push(Deed::Tell(Told::Rewritten { changed }));
@@ -260,7 +267,12 @@ impl Reload {
         let generation = self.generation;
         let is_outdated = self.is_outdated();
         let Some(edit) = &mut self.edit else {
-            self.stray = Some((now, sign));
+            // Right after a change that is no edit it belongs to that one, and otherwise to one that we are to see yet.
+            let belongs = |at: Mono| now.since(at) <= BELONGS;
+            let is_settling = self.settling.is_some();
+            if !is_settling && !self.judged.is_some_and(belongs) {
+                self.stray = Some((now, sign));
+            }
             return vec![];
         };
         if !self.is_ready || is_outdated {

@@ -318,6 +318,22 @@ fn a_word_that_comes_before_our_own_look_belongs_to_it() {
         told(&story.sees(good(2, 2))),
         ["accepted", "restarts", "RESTART"]
     );
+    // One about a change that is no edit does not.
+    let mut story = Story::running();
+    story.sees(broken(9));
+    assert_eq!(story.hears(Sign::Refused), []);
+    story.waits();
+    story.sees(broken(9));
+    assert_eq!(story.hears(Sign::Refused), []);
+    assert_eq!(told(&story.sees(good(2, 2))), ["accepted"]);
+    let mut story = Story::running();
+    let own = Look {
+        is_gateways_own: true,
+        ..good(5, 5)
+    };
+    assert_eq!(told(&story.sees(own)), ["rewritten"]);
+    assert_eq!(story.hears(Sign::Off), []);
+    assert_eq!(told(&story.sees(good(2, 2))), ["accepted"]);
     // One from long ago does not.
     let mut story = Story::running();
     story.hears(Sign::Off);

@@ -9,6 +9,7 @@
     reason = "a test tool that reads the clock, files and the environment"
 )]
 
+mod config;
 mod deeds;
 mod script;
 mod server;
@@ -48,6 +49,7 @@ fn main() {
         began,
         term_at: None,
         listens: false,
+        config: config::Config::default(),
     };
     if script.helper || script.stubborn_helper || script.eating_helper.is_some() {
         deeds::start_helper(&script);
@@ -70,6 +72,7 @@ struct Life {
     said_at: Instant,
     term_at: Option<Instant>,
     listens: bool,
+    config: config::Config,
     end: Option<End>,
 }
 
@@ -99,6 +102,12 @@ impl Life {
             loop {
                 std::thread::park();
             }
+        }
+        if self.term_at.is_none()
+            && let Some(reload) = script.reload
+            && self.config.look(reload)
+        {
+            std::process::exit(0);
         }
         if STATE.load(Ordering::Relaxed) != STARTING {
             return;

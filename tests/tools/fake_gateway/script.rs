@@ -79,6 +79,9 @@ pub(crate) struct Script {
     /// With `lines`: at most this many bytes a second.
     #[arg(long)]
     pub(crate) bytes_per_second: Option<u64>,
+    /// What it does about an edit of its config; by itself it looks at none.
+    #[arg(long)]
+    pub(crate) reload: Option<super::config::Reload>,
     /// Writes and respects the lock files of 2026.9.6.
     #[arg(long)]
     pub(crate) locks: bool,
