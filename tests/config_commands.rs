@@ -158,6 +158,52 @@ fn an_error_points_at_its_place_and_shows_no_value() {
 }
 
 #[test]
+fn many_at_once_are_applied_one_after_the_other_and_none_is_lost() {
+    let plan = plan();
+    ends_with(config(&plan, &["put"], SECOND.as_bytes()), 0);
+    let text_of = |number: usize| format!("{{gateway: {{mode: 'local'}}}} // {number}\n");
+    let start = |number: usize| {
+        let mut command = Command::new(clawkeeper());
+        let mut child = plan
+            .surround(&mut command)
+            .args(["config", "put"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin
+            .write_all(text_of(number).as_bytes())
+            .expect("it reads");
+        child
+    };
+    let children: Vec<_> = (0..12).map(start).collect();
+    for child in children {
+        ends_with(child.wait_with_output().expect("it ends"), 0);
+    }
+    let folder = plan.state().join("clawkeeper/config");
+    let kept: Vec<String> = fs::read_dir(folder)
+        .expect("listed")
+        .flatten()
+        .map(|entry| fs::read_to_string(entry.path()).expect("whole"))
+        .collect();
+    for number in 0..12 {
+        assert!(kept.contains(&text_of(number)), "{number} is lost");
+    }
+    assert!(kept.contains(&content(&plan)));
+    let mut numbers: Vec<_> = history(&plan)
+        .iter()
+        .map(|row| row["number"].as_u64())
+        .collect();
+    let count = numbers.len();
+    numbers.dedup();
+    assert_eq!(numbers.len(), count, "each version has a number of its own");
+    let beside = fs::read_dir(plan.state()).expect("listed").count();
+    assert_eq!(beside, 2, "the config and our own folder");
+}
+
+#[test]
 fn a_dry_run_says_what_would_be_and_changes_nothing() {
     let plan = plan();
     let before = snapshot(&plan.state());

@@ -151,7 +151,12 @@ pub fn with_draft<T>(
     bytes: &[u8],
     read: impl FnOnce(&Path) -> T,
 ) -> Result<T, FileError> {
-    let beside = Beside::write(launch, bytes, None)?;
+    let beside = {
+        // Whoever sweeps holds the store; a first draft of all has nobody beside it.
+        let store = ConfigStore::existing(&launch.state_dir)?;
+        let _held = store.as_ref().map(ConfigStore::hold).transpose()?;
+        Beside::write(launch, bytes, None)?
+    };
     let result = read(&beside.folder.path().join(&beside.name));
     beside.remove();
     Ok(result)
@@ -185,6 +190,7 @@ struct Beside {
 }
 
 impl Beside {
+    /// To be called by whoever holds the store: between its creation and its lock a file could be swept away.
     fn write(launch: &Launch, bytes: &[u8], current: Option<&Current>) -> Result<Self, FileError> {
         let (folder, config) = config_file::open_folder(launch)?;
         let mut name = temporary_prefix(&config);
