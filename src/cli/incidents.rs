@@ -164,7 +164,8 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
     let limit = kept.memory.last.as_ref().map(|last| last.sample.limit.0);
     let chart = render::chart(&bars, limit);
     if !chart.is_empty() {
-        text += "\nMemory of the gateway and its helpers; the top is the limit:\n";
+        let of = limit.map_or_else(String::new, |kib| format!(" (limit {} MB)", kib >> 10));
+        text += &format!("\nMemory of the gateway and its helpers{of}:\n");
         text += &chart.join("\n");
         text.push('\n');
     }

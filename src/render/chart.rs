@@ -26,7 +26,7 @@ pub fn chart(bars: &[Bar], limit_kib: Option<u32>) -> Vec<String> {
         return Vec::new();
     };
     let highest = bars.iter().map(|bar| bar.high_kib).max().unwrap_or(0);
-    let top = u64::from(limit_kib.unwrap_or(0).max(highest)).max(1);
+    let top = top(highest, limit_kib);
     let columns = columns(bars, oldest.before_ms);
     let mut lines = Vec::new();
     for row in (1..=ROWS).rev() {
@@ -51,6 +51,17 @@ pub fn chart(bars: &[Bar], limit_kib: Option<u32>) -> Vec<String> {
     let _ = write!(axis, "{begins}{:>room$}", "then");
     lines.push(axis);
     lines
+}
+
+/// The limit, unless it lies so far above that nothing would be seen of the course; then half as much again as the most.
+fn top(highest_kib: u32, limit_kib: Option<u32>) -> u64 {
+    let highest = u64::from(highest_kib).max(1);
+    let limit = u64::from(limit_kib.unwrap_or(0)).max(highest);
+    if limit <= highest * 3 {
+        limit
+    } else {
+        highest * 3 / 2
+    }
 }
 
 /// The least and the most of each column; one in which nothing was seen goes on as the one before.
@@ -132,6 +143,16 @@ mod tests {
         );
         assert_eq!(lines[1].matches(':').count(), 1, "{lines:#?}");
         assert_eq!(lines[9].matches('#').count(), COLUMNS, "{lines:#?}");
+    }
+
+    #[test]
+    fn a_limit_far_above_does_not_flatten_the_course() {
+        let lines = chart(
+            &[bar(60_000, 100, 100), bar(0, 200, 200)],
+            Some(24_000 << 10),
+        );
+        assert!(lines[0].trim_start().starts_with("300 MB"), "{lines:#?}");
+        assert!(lines[4].contains('#'), "{lines:#?}");
     }
 
     #[test]

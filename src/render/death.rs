@@ -122,3 +122,7 @@ fn not_proven(oom: &OomEvidence) -> String {
             .to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "death_tests.rs"]
+mod tests;
