@@ -1,0 +1,28 @@
+# Adds clawkeeper to the official OpenClaw image, and changes nothing else in it.
+#   docker build -f docker/official.Dockerfile --build-arg OPENCLAW_IMAGE=… -t openclaw .
+ARG OPENCLAW_IMAGE=ghcr.io/openclaw/openclaw:2026.9.6
+ARG RUST_IMAGE=docker.io/library/rust:1-slim-trixie
+
+FROM ${RUST_IMAGE} AS clawkeeper
+WORKDIR /src
+COPY .cargo .cargo
+COPY Cargo.toml Cargo.lock ./
+COPY benches benches
+COPY tests/tools tests/tools
+COPY src src
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --release --locked --bin clawkeeper \
+    && install -m 755 target/*/release/clawkeeper /clawkeeper
+
+FROM ${OPENCLAW_IMAGE}
+COPY --from=clawkeeper /clawkeeper /usr/local/bin/clawkeeper
+# Root, to own the volume; clawkeeper runs the gateway as the user node, as the official image does.
+# hadolint ignore=DL3002
+USER root
+RUN install -d -o node -g node -m 700 /data
+ENV OPENCLAW_STATE_DIR=/data \
+    CLAWKEEPER_HEALTH_LISTEN=[::]:9180
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=3 CMD ["clawkeeper", "health"]
+ENTRYPOINT ["clawkeeper", "run", "--"]
+CMD ["node", "dist/index.js", "gateway", "--allow-unconfigured", "--port", "3000", "--bind", "lan"]
