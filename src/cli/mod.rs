@@ -231,7 +231,7 @@ fn run_command(run: Run) -> u8 {
     let argv = if run.command.is_empty() {
         gateway::default_command()
     } else {
-        run.command
+        gateway::unwrapped(run.command)
     };
     let command = match (gateway::recognise(&argv), settings.mode) {
         (_, Mode::Init) | (Recognised::Other, Mode::Auto) => return run_init(&argv, &settings),
@@ -301,7 +301,7 @@ fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
     let argv = if command.is_empty() {
         gateway::default_command()
     } else {
-        command
+        gateway::unwrapped(command)
     };
     let Recognised::Gateway(command) = gateway::recognise(&argv) else {
         return Err(complain(&NotAGateway));

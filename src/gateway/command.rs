@@ -149,7 +149,7 @@ pub fn default_command() -> Vec<OsString> {
 /// A gateway is `node [options] <entry> [flags] gateway [run] [flags]`, or the same after `openclaw`.
 /// A subcommand (`gateway status`), `--help`, `--version` and `--container` make it another command.
 /// An unknown flag does not: a newer gateway may have it.
-/// A shell (`sh -c "node …"`) is not looked into.
+/// A shell (`sh -c "node …"`) is not looked into; see [`super::shell_words`].
 #[must_use]
 pub fn recognise(argv: &[OsString]) -> Command {
     let Some((program, rest)) = argv.split_first() else {

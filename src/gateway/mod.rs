@@ -16,6 +16,7 @@ pub mod mask;
 pub mod paths;
 pub mod platform;
 pub mod reload;
+pub mod shell_words;
 pub mod version;
 
 pub use command::{Command, GatewayCommand, assume, default_command, recognise};
@@ -28,4 +29,5 @@ pub use mask::Mask;
 pub use paths::{PathFacts, config_path, state_dir};
 pub use platform::{Place, how_to_grow};
 pub use reload::recognise_reload;
+pub use shell_words::unwrapped;
 pub use version::{Version, VersionError};

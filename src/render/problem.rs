@@ -109,7 +109,7 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
         ),
         VolumeProblem::NotWritable => (
             "the gateway's user may not write to the state folder".to_owned(),
-            "start the container as root once, or chown the state folder to the gateway's user",
+            "start the container as root with its usual capabilities once, or chown the state folder to the gateway's user; a container without capabilities is started as that user (--user UID:GID)",
         ),
         VolumeProblem::Broken { operation, errno } => (
             format!(

@@ -88,7 +88,7 @@ fn as_it_sees(
     let argv = if run.command.is_empty() {
         gateway::default_command()
     } else {
-        run.command
+        gateway::unwrapped(run.command)
     };
     let command = match (gateway::recognise(&argv), settings.mode) {
         (_, Mode::Init) | (Recognised::Other, Mode::Auto) => return Ok(None),

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the image of this checkout for the tests and prints its id. What did not change is not built again.
+#   tests/containers/image.sh [FILE] [ARGUMENTS FOR podman build…]      FILE: docker/Dockerfile
+# Exit code 69: containers cannot be had here (setup.sh said why).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache="${CLAWKEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clawkeeper}/containers"
+file=${1:-docker/Dockerfile}
+
+tests/containers/setup.sh || exit 69
+# shellcheck source=/dev/null
+. "$cache/env.sh"
+id=$(mktemp)
+trap 'rm -f "$id"' EXIT
+# Docker's format, because the other one has no HEALTHCHECK.
+podman build --network=host --format docker --iidfile "$id" -f "$file" "${@:2}" . >"$cache/build.log" 2>&1 || {
+    tail -n 30 "$cache/build.log" >&2
+    exit 1
+}
+cat "$id"
