@@ -19,7 +19,7 @@ FROM ${OPENCLAW_IMAGE}
 COPY --from=clawkeeper /clawkeeper /usr/local/bin/clawkeeper
 # Root, to own the volume; clawkeeper runs the gateway as the user node, as the official image does.
 # hadolint ignore=DL3002
-USER root
+USER 0:0
 RUN install -d -o node -g node -m 700 /data
 ENV OPENCLAW_STATE_DIR=/data \
     CLAWKEEPER_HEALTH_LISTEN=[::]:9180
