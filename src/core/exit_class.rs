@@ -72,7 +72,9 @@ pub enum Refusal {
     MissingMode,
     /// `Unrecognized key: "…"` (9.6; 7.1 says `<root>: Invalid input`), below `Invalid config at …`.
     UnknownKey,
-    /// `Invalid config at …`, and below it what is wrong, such as `JSON5 parse failed: …`.
+    /// `Invalid config at …`, and below it what is wrong, such as `JSON5 parse failed: …`; or
+    /// `the selected config changed during startup (config validity changed)` (9.6, also where nothing
+    /// changed: a key that only the schema of a plugin refuses).
     InvalidConfig,
     /// `Invalid --port. …`, `Invalid --bind. …` and the like: the command line is wrong.
     InvalidFlag,

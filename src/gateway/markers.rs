@@ -47,6 +47,7 @@ const RULES: &[(Place, &[&str], Marker)] = &[
     (Place::Raw, &["Unrecognized key"], Marker::Refusal(Refusal::UnknownKey)),
     (Place::Raw, &["JSON5 parse failed"], Marker::Refusal(Refusal::InvalidConfig)),
     (Place::Raw, &["Invalid config at "], Marker::Refusal(Refusal::InvalidConfig)),
+    (Place::Raw, &["selected config changed", "(config validity changed)"], Marker::Refusal(Refusal::InvalidConfig)),
     (Place::Raw, &["efusing to bind gateway to", "without auth"], Marker::Refusal(Refusal::NoAuthForBind)),
     (Place::Raw, &["but no password is configured"], Marker::Refusal(Refusal::NoAuthForBind)),
     (Place::Raw, &["non-loopback Control UI requires"], Marker::Refusal(Refusal::NoAllowedOrigins)),
@@ -78,6 +79,8 @@ const RAW_STARTS: &[&str] = &[
     "Missing config",
     "Gateway ",
     "Refusing to ",
+    "Refusing to bind",
+    "Refusing to run automatic",
     "Another gateway",
     "another ",
     "gateway already",
@@ -314,6 +317,10 @@ mod tests {
         ),
         (
             "Gateway failed to start: Invalid config at /data/openclaw.json:",
+            Marker::Refusal(Refusal::InvalidConfig),
+        ),
+        (
+            "Refusing to run automatic gateway startup migrations because the selected config changed during startup (config validity changed). Retry startup so the new config can be validated.",
             Marker::Refusal(Refusal::InvalidConfig),
         ),
         (

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A start of the real gateway, and a stop of it, on a machine that does much else.
-pub(crate) const LONG: Duration = Duration::from_secs(240);
+pub(crate) const LONG: Duration = Duration::from_secs(480);
 
 /// Exit code of tests/containers/image.sh: no containers here.
 const UNAVAILABLE: i32 = 69;

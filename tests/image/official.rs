@@ -23,11 +23,19 @@ fn the_official_image_with_clawkeeper_added_keeps_the_gateway() {
     let added = build(&["docker/official.Dockerfile", "--build-arg", &argument]);
     let added = added.expect("containers can be had, as the first image shows");
 
-    let options = ["--env", "OPENCLAW_GATEWAY_TOKEN=x", "--health-interval=disable"];
+    let options = [
+        "--env",
+        "OPENCLAW_GATEWAY_TOKEN=x",
+        "--health-interval=disable",
+    ];
     let container = Container::start(&options, &added, &[]);
     container.wait_until_ready();
     assert!(container.line("gateway ready").contains("attempt=1"));
-    assert!(container.line("clawkeeper starts").contains("gateway_user=1000:1000"));
+    assert!(
+        container
+            .line("clawkeeper starts")
+            .contains("gateway_user=1000:1000")
+    );
     assert_eq!(container.stop(LONG), "0", "{}", container.logs());
     drop(container);
     podman(&["rmi", "--force", &added, &stand_in]);
