@@ -6,7 +6,7 @@ ARG RUST_IMAGE=docker.io/library/rust:1-slim-trixie
 FROM ${RUST_IMAGE} AS clawkeeper
 WORKDIR /src
 COPY .cargo .cargo
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
 COPY tests/tools tests/tools
 COPY src src

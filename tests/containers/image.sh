@@ -12,8 +12,9 @@ tests/containers/setup.sh || exit 69
 . "$cache/env.sh"
 id=$(mktemp)
 trap 'rm -f "$id"' EXIT
-# Docker's format, because the other one has no HEALTHCHECK.
-podman build --network=host --format docker --iidfile "$id" -f "$file" "${@:2}" . >"$cache/build.log" 2>&1 || {
+# The tag keeps the newest one from being pruned; tests use the id. Docker's format, because the other one has no HEALTHCHECK.
+name=$(basename "$file" | tr '[:upper:].' '[:lower:]-')
+podman build --network=host --format docker --iidfile "$id" --tag "localhost/clawkeeper-test-$name" -f "$file" "${@:2}" . >"$cache/build.log" 2>&1 || {
     tail -n 30 "$cache/build.log" >&2
     exit 1
 }

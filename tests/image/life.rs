@@ -31,9 +31,10 @@ fn a_killed_container_comes_up_again_on_its_volume_and_stops_in_time() {
     // The gateway and its helpers: the image's own user, nothing to gain by a setuid program, no capability.
     let others: Vec<&str> = processes
         .lines()
-        .filter(|line| line.contains("openclaw") || line.contains("node"))
+        .filter(|line| !line.contains(" uid=0 "))
         .collect();
-    assert!(!others.is_empty(), "{processes}");
+    // Itself, its spawn broker, its database worker.
+    assert!(others.len() >= 3, "{processes}");
     for line in others {
         assert!(
             line.contains("uid=1000 nnp=1 cap=0000000000000000 "),

@@ -8,7 +8,7 @@ fn the_official_image_with_clawkeeper_added_keeps_the_gateway() {
     let Some(image) = image() else { return };
     let _turn = real::Turn::wait(1);
     // The same OpenClaw in the same places; entry point, user and variables as the official image has them.
-    let stand_in = format!("localhost/clawkeeper-test-official-{}", std::process::id());
+    let stand_in = "localhost/clawkeeper-test-stand-in";
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("Dockerfile");
     let lines = format!(
@@ -17,7 +17,7 @@ fn the_official_image_with_clawkeeper_added_keeps_the_gateway() {
     );
     std::fs::write(&file, lines).expect("a Dockerfile");
     let context = folder.path().display().to_string();
-    let made = podman(&["build", "--tag", &stand_in, &context]);
+    let made = podman(&["build", "--tag", stand_in, &context]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     let argument = format!("OPENCLAW_IMAGE={stand_in}");
     let added = build(&["docker/official.Dockerfile", "--build-arg", &argument]);
@@ -37,6 +37,4 @@ fn the_official_image_with_clawkeeper_added_keeps_the_gateway() {
             .contains("gateway_user=1000:1000")
     );
     assert_eq!(container.stop(LONG), "0", "{}", container.logs());
-    drop(container);
-    podman(&["rmi", "--force", &added, &stand_in]);
 }
