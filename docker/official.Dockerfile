@@ -21,7 +21,9 @@ COPY --from=clawkeeper /clawkeeper /usr/local/bin/clawkeeper
 # hadolint ignore=DL3002
 USER 0:0
 RUN install -d -o node -g node -m 700 /data
+# /tmp, because ~/.cache cannot be made on a read-only root, and the gateway does not start without it.
 ENV OPENCLAW_STATE_DIR=/data \
+    XDG_CACHE_HOME=/tmp \
     CLAWKEEPER_HEALTH_LISTEN=[::]:9180
 HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=3 CMD ["clawkeeper", "health"]
 ENTRYPOINT ["clawkeeper", "run", "--"]
