@@ -46,7 +46,7 @@ fn the_image_carries_no_token_and_no_leftover_of_its_build() {
     for word in ["TOKEN=", "API_KEY", "PASSWORD", "/root/.npm/_", "CARGO"] {
         assert!(!described.contains(word), "{word} in:\n{described}");
     }
-    let find = "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o \\( -name .npmrc -o -name '.env' -o -name '_cacache' -o -path '/root/.npm/*' \
+    let find = "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o \\( -name .npmrc -o -name .env -not -path '*/node_modules/*' -o -name '_cacache' -o -path '/root/.npm/*' \
         -o -path '/src' -o -name '*.rs' -o -path '/var/cache/apt/*.bin' \\) -print";
     let (code, found, err) = crate::container::run(&[], image, &["sh", "-c", find]);
     assert_eq!((code, found.as_str()), (Some(0), ""), "{err}");
