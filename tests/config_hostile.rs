@@ -167,7 +167,13 @@ fn nothing_in_the_configs_place_is_followed_waited_for_or_shown() {
 /// Whether a text is in any file below the state folder that is no link to somewhere else.
 fn is_kept_anywhere(plan: &Plan, wanted: &str) -> bool {
     let output = Command::new("grep")
-        .args(["-rl", "--devices=skip", "--exclude=openclaw.json", wanted])
+        .args([
+            "-rl",
+            "--devices=skip",
+            "--exclude=openclaw.json",
+            "--exclude=more.json",
+            wanted,
+        ])
         .arg(plan.state())
         .output()
         .expect("grep");
@@ -399,4 +405,33 @@ fn a_config_that_changes_while_it_is_read_is_read_whole_or_said_to_be_changing()
     done.store(true, Ordering::Relaxed);
     let writes = writer.join().expect("it ends");
     assert!(writes > 10, "{writes} writes beside {whole} whole reads");
+}
+
+#[test]
+fn an_include_that_is_hostile_neither_stops_a_clawkeeper_nor_is_shown() {
+    for (name, _, plant) in PLANTS {
+        let plan = plan();
+        plan.write_config(
+            "{gateway: {mode: 'local'}, $include: ['./more.json', './openclaw.json']}",
+        );
+        plant(&plan.state().join("more.json"), &plan.file("secret"));
+        let kept = plan.start();
+        // Ready or held for it, but never stuck.
+        kept.wait_for_line(name, 1, |line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message == "gateway ready" || message.starts_with("holding")
+        });
+        // An edit makes it look at all of them again.
+        plan.write_config("{gateway: {mode: 'local'}, $include: './more.json', a: 1}");
+        let output = ask(&plan, &["config", "validate"]);
+        assert!(
+            matches!(output.status.code(), Some(0..=2)),
+            "{name}: {}",
+            text(&output)
+        );
+        let ended = kept.stop();
+        assert_eq!(ended.status, "exit 0", "{name}: {}", ended.text);
+        assert!(!(ended.text + &text(&output)).contains("QZX"), "{name}");
+        assert!(!is_kept_anywhere(&plan, "QZXshadow"), "{name}: copied");
+    }
 }

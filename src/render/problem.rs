@@ -171,7 +171,7 @@ pub fn config_problem(problem: &ConfigProblem) -> (String, String) {
         ),
         ConfigProblem::Broken(error) => (
             error.clone(),
-            "correct it; the gateway starts by itself when it parses",
+            "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback); the gateway then starts by itself",
         ),
         ConfigProblem::Findings(findings) => {
             let what: Vec<_> = findings
