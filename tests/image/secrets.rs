@@ -26,7 +26,8 @@ fn planted_secrets_are_in_no_output_of_ours() {
         assert!(answer.starts_with("200 "), "{path}: {answer}");
         said.push_str(&answer);
     }
-    said.push_str(&container.exec(&["clawkeeper", "check"]));
+    // It warns: without a volume. What it says counts, whatever its exit code.
+    said.push_str(&text(&container.try_exec(&["clawkeeper", "check"]).stdout));
     said.push_str(&container.exec(&[
         "sh",
         "-c",
