@@ -109,6 +109,28 @@ fn the_gateway_could_start_on_fly_with_its_examples() {
 }
 
 #[test]
+fn every_build_argument_that_it_names_is_one_of_the_image() {
+    let image = include_str!("../docker/Dockerfile");
+    let named: Vec<&str> = blocks("toml")
+        .into_iter()
+        .flat_map(str::lines)
+        .filter_map(|line| line.trim().split_once(" = \""))
+        .map(|(name, _)| name)
+        .filter(|name| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        })
+        .collect();
+    assert!(named.len() >= 5, "{named:?}");
+    for name in named
+        .into_iter()
+        .chain(["OPENCLAW_VERSION", "OPENCLAW_PLUGINS"])
+    {
+        assert!(image.contains(&format!("\nARG {name}=")), "{name}");
+    }
+}
+
+#[test]
 fn the_settings_it_explains_are_those_of_fly_toml() {
     let rows = GUIDE.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
@@ -145,7 +167,10 @@ fn every_file_and_section_that_it_points_to_exists() {
     {
         match link.strip_prefix('#') {
             Some(anchor) => assert!(anchors.contains(anchor), "{link}: {anchors:?}"),
-            None => assert!(root.join("docs").join(link).exists(), "{link}"),
+            None => {
+                let file = link.split('#').next().unwrap_or_default();
+                assert!(root.join("docs").join(file).exists(), "{link}");
+            }
         }
     }
 }
