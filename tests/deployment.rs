@@ -18,6 +18,7 @@ const FLY: &str = include_str!("../fly.toml");
 const PRIVATE: &str = include_str!("../fly.private.toml");
 const COMPOSE: &str = include_str!("../docker/compose.yaml");
 const KUBERNETES: &str = include_str!("../docker/kubernetes.yaml");
+const IMAGE: &str = include_str!("../docker/Dockerfile");
 
 /// The lines that mean something: no comments, no blank ones, no indentation.
 fn lines(text: &str) -> Vec<&str> {
@@ -146,6 +147,23 @@ fn every_file_names_the_port_the_gateway_is_told_to_listen_on() {
         "of the probes and the Service"
     );
     assert_eq!(values(KUBERNETES, "containerPort:")[0], port);
+}
+
+#[test]
+fn the_image_is_what_the_files_take_it_for() {
+    let command = gateway::default_command();
+    let words: Vec<_> = command.iter().filter_map(|word| word.to_str()).collect();
+    assert_eq!(value(IMAGE, "CMD "), format!("{words:?}"));
+    assert_eq!(value(IMAGE, "ENTRYPOINT"), r#"["clawkeeper", "run", "--"]"#);
+    let port = Settings::HEALTH_LISTEN.port();
+    assert_eq!(value(IMAGE, "EXPOSE"), format!("3000 {port}"));
+    assert!(IMAGE.contains(&format!("CLAWKEEPER_HEALTH_LISTEN=[::]:{port}")));
+    let state = value(FLY, "OPENCLAW_STATE_DIR =");
+    assert!(IMAGE.contains(&format!("OPENCLAW_STATE_DIR={state} ")));
+    for fly in [FLY, PRIVATE] {
+        assert_eq!(value(fly, "dockerfile ="), "docker/Dockerfile");
+    }
+    assert_eq!(value(COMPOSE, "dockerfile:"), "docker/Dockerfile");
 }
 
 #[test]
