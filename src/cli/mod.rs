@@ -140,6 +140,15 @@ struct Flags {
     /// What the gateway leaves when V8 runs out of heap: off, report, snapshot or both, in <state>/clawkeeper-dumps; a snapshot holds secrets [default: off]
     #[arg(long, value_name = "WHAT")]
     heap_dump: Option<OsString>,
+    /// auto: a gateway that leaks is drained and restarted before memory is full; off: it is only warned of [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    memory_restart: Option<OsString>,
+    /// At most so many memory restarts an hour, 1 to 60 [default: 4]
+    #[arg(long, value_name = "N")]
+    memory_restarts_per_hour: Option<OsString>,
+    /// The gateway's heap: auto fits it to the memory there is, off leaves it to Node, or a number of MB [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    heap: Option<OsString>,
     /// true: in init mode, signals go to the command's whole process group [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     signal_group: Option<OsString>,
@@ -277,6 +286,9 @@ impl Flags {
             ("internal-port", &self.internal_port),
             ("health-listen", &self.health_listen),
             ("heap-dump", &self.heap_dump),
+            ("memory-restart", &self.memory_restart),
+            ("memory-restarts-per-hour", &self.memory_restarts_per_hour),
+            ("heap", &self.heap),
             ("signal-group", &self.signal_group),
             ("log-level", &self.log_level),
             ("log-format", &self.log_format),

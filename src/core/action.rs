@@ -6,6 +6,7 @@ use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::incident::{Incident, MemoryStory};
 use super::leftovers::{LeftoverWhy, ProcessFacts};
 use super::locks::{LockFacts, LockVerdict, StaleWhy};
+use super::memory::{Outlook, Sample};
 use super::readiness::{ListenVerdict, ProbeTarget};
 use super::reload::{Digest, Told};
 use super::time::Millis;
@@ -393,6 +394,26 @@ pub enum Report {
     AnsweringAgain {
         /// Length of the silence.
         after: Millis,
+    },
+    /// Memory has become short.
+    MemoryShort {
+        /// What is left.
+        outlook: Outlook,
+        /// How this place is given more.
+        how_to_grow: String,
+    },
+    /// It is no longer short.
+    MemoryEased(Sample),
+    /// The gateway leaks and is drained and started anew while there is still memory for that.
+    MemoryRestart(Outlook),
+    /// It would be, but that was done as often as it may be within an hour.
+    MemoryRestartsSpent {
+        /// What is left.
+        outlook: Outlook,
+        /// How often it was done within the last hour.
+        restarts: u32,
+        /// How this place is given more.
+        how_to_grow: String,
     },
     /// The gateway is being stopped.
     Stopping {

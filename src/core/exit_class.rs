@@ -30,6 +30,8 @@ pub enum StopCause {
     Reload,
     /// It answered nothing for the liveness timeout.
     Hung,
+    /// It leaks, and little memory is left.
+    Memory,
     /// It made no progress towards ready.
     StartTimeout,
     /// clawkeeper itself was told to stop.
@@ -440,7 +442,8 @@ mod tests {
     #[test]
     fn stop_causes_are_ordered_by_strength() {
         assert!(StopCause::Shutdown > StopCause::StartTimeout);
-        assert!(StopCause::StartTimeout > StopCause::Hung);
+        assert!(StopCause::StartTimeout > StopCause::Memory);
+        assert!(StopCause::Memory > StopCause::Hung);
         assert!(StopCause::Hung > StopCause::ChannelsOff);
     }
 }

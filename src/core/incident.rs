@@ -121,7 +121,7 @@ pub const fn is_worth_keeping(class: &ExitClass) -> bool {
         | ExitClass::Requested(StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown) => {
             false
         }
-        ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)
+        ExitClass::Requested(StopCause::Hung | StopCause::Memory | StopCause::StartTimeout)
         | ExitClass::Crash { .. }
         | ExitClass::Signal { .. }
         | ExitClass::OomKernel(_)

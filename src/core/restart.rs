@@ -89,7 +89,10 @@ impl History {
                 self.backoff(pace, draw)
             }
             ExitClass::Requested(
-                StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown,
+                StopCause::ChannelsOff
+                | StopCause::Reload
+                | StopCause::Memory
+                | StopCause::Shutdown,
             ) => Millis(0),
             ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)
             | ExitClass::Refused(_)

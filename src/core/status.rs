@@ -147,10 +147,11 @@ pub enum RestartClass {
 
 impl RestartClass {
     /// All that a start can follow; nothing follows a shutdown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Requested(StopCause::ChannelsOff),
         Self::Requested(StopCause::Reload),
         Self::Requested(StopCause::Hung),
+        Self::Requested(StopCause::Memory),
         Self::Requested(StopCause::StartTimeout),
         Self::Relaunch,
         Self::Refused,
@@ -210,14 +211,15 @@ impl RestartClass {
             Self::Requested(StopCause::ChannelsOff) => 0,
             Self::Requested(StopCause::Reload) => 1,
             Self::Requested(StopCause::Hung) => 2,
-            Self::Requested(StopCause::StartTimeout) => 3,
+            Self::Requested(StopCause::Memory) => 3,
+            Self::Requested(StopCause::StartTimeout) => 4,
             Self::Requested(StopCause::Shutdown) => return None,
-            Self::Relaunch => 4,
-            Self::Refused => 5,
-            Self::Crash => 6,
-            Self::Signal => 7,
-            Self::OomKernel => 8,
-            Self::OomHeap => 9,
+            Self::Relaunch => 5,
+            Self::Refused => 6,
+            Self::Crash => 7,
+            Self::Signal => 8,
+            Self::OomKernel => 9,
+            Self::OomHeap => 10,
         })
     }
 }

@@ -8,6 +8,7 @@
 pub mod command;
 pub mod config;
 pub mod environment;
+pub mod heap;
 pub mod launch;
 pub mod lock_payload;
 pub mod lock_places;
@@ -21,6 +22,7 @@ pub mod version;
 
 pub use command::{Command, GatewayCommand, assume, default_command, recognise};
 pub use environment::{Env, child_environment};
+pub use heap::{HeapChoice, HeapWish, TooLarge};
 pub use launch::{Bind, Launch, Source, effective_bind, effective_port};
 pub use lock_payload::{LockPayload, LockPayloadError};
 pub use lock_places::{LockPlace, lock_places};

@@ -38,14 +38,16 @@ pub fn limit(root: &Path) -> MemoryLimit {
             .parse::<u64>()
             .ok()
     };
-    let v1 = groups
-        .v1
-        .as_ref()
-        .and_then(|group| read(group.join("memory.limit_in_bytes")));
-    let v2 = groups
-        .v2
-        .as_ref()
-        .and_then(|group| read(group.join("memory.max")));
+    // A group above ours counts what we use as well.
+    let least = |group: &Option<PathBuf>, file: &str| {
+        let above = group.iter().flat_map(|group| group.ancestors());
+        above
+            .map_while(|folder| folder.join(file).exists().then(|| folder.join(file)))
+            .filter_map(read)
+            .min()
+    };
+    let v1 = least(&groups.v1, "memory.limit_in_bytes");
+    let v2 = least(&groups.v2, "memory.max");
     let limits = [
         Some((machine, "machine")).filter(|(bytes, _)| *bytes > 0),
         v1.filter(|bytes| *bytes < V1_UNLIMITED)

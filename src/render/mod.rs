@@ -6,6 +6,7 @@ mod death;
 mod edit;
 mod health;
 mod log_line;
+mod memory;
 mod metrics;
 mod plain;
 mod problem;

@@ -3,6 +3,7 @@
 use super::death;
 use super::edit;
 use super::log_line::LogLine;
+use super::memory;
 use super::problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 use crate::core::action::{Ending, Report};
 use crate::core::config::{Finding, Severity};
@@ -134,6 +135,17 @@ pub fn report(report: &Report) -> LogLine {
         Report::AnsweringAgain { after } => {
             LogLine::info("gateway answers again").field("after", after)
         }
+        Report::MemoryShort {
+            outlook,
+            how_to_grow,
+        } => memory::short(outlook, how_to_grow),
+        Report::MemoryEased(sample) => memory::eased(sample),
+        Report::MemoryRestart(outlook) => memory::restart(outlook),
+        Report::MemoryRestartsSpent {
+            outlook,
+            restarts,
+            how_to_grow,
+        } => memory::spent(outlook, *restarts, how_to_grow),
         Report::Stopping {
             cause,
             signal,
@@ -192,6 +204,7 @@ fn stopping(cause: StopCause, signal: Option<&(String, Option<i32>)>, timeout: M
             LogLine::info("restarting the gateway, drained, to bring its channels back")
         }
         StopCause::Hung => LogLine::error("restarting the gateway: it does not answer"),
+        StopCause::Memory => LogLine::info("draining the gateway"),
         StopCause::StartTimeout => {
             LogLine::error("restarting the gateway: its start makes no progress")
         }
@@ -250,6 +263,7 @@ pub(super) const fn cause_word(cause: StopCause) -> &'static str {
         StopCause::ChannelsOff => "channels-off",
         StopCause::Reload => "reload",
         StopCause::Hung => "hung",
+        StopCause::Memory => "memory",
         StopCause::StartTimeout => "start-timeout",
         StopCause::Shutdown => "shutdown",
     }

@@ -87,6 +87,18 @@ pub enum User {
     },
 }
 
+/// How large the gateway's heap may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Heap {
+    /// As large as memory allows, unless the command or `NODE_OPTIONS` says otherwise.
+    #[default]
+    Auto,
+    /// Whatever Node makes of the machine.
+    Off,
+    /// This many MB, unless the command says otherwise.
+    Mb(u32),
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -146,6 +158,12 @@ pub struct Settings {
     pub health_listen: Option<SocketAddr>,
     /// `--heap-dump`.
     pub heap_dump: HeapDump,
+    /// `--memory-restart`: whether a gateway that leaks is restarted before memory is full.
+    pub memory_restart: bool,
+    /// `--memory-restarts-per-hour`.
+    pub memory_restarts_per_hour: u32,
+    /// `--heap`.
+    pub heap: Heap,
     /// `--signal-group`.
     pub signal_group: bool,
     /// `--log-level`.
@@ -182,6 +200,9 @@ impl Default for Settings {
             internal_port: None,
             health_listen: Some(Self::HEALTH_LISTEN),
             heap_dump: HeapDump::Off,
+            memory_restart: true,
+            memory_restarts_per_hour: 4,
+            heap: Heap::Auto,
             signal_group: false,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,

@@ -1,6 +1,6 @@
 //! The one list of settings, and how a text becomes the value of each.
 
-use super::{ConfigSeed, HeapDump, LogFormat, LogLevel, Mode, Settings, User};
+use super::{ConfigSeed, Heap, HeapDump, LogFormat, LogLevel, Mode, Settings, User};
 use crate::core::reload::Apply;
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
@@ -155,6 +155,38 @@ pub(super) const SETTINGS: &[Setting] = &[
                 "snapshot" => HeapDump::Snapshot,
                 "both" => HeapDump::Both,
                 _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        name: "memory-restart",
+        takes: "auto or off",
+        apply: |to, text| {
+            to.memory_restart = match text {
+                "auto" => true,
+                "off" => false,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        name: "memory-restarts-per-hour",
+        takes: "a number, 1 to 60",
+        apply: |to, text| {
+            let count = text.parse().ok().filter(|count| (1..=60).contains(count));
+            count.map(|count| to.memory_restarts_per_hour = count)
+        },
+    },
+    Setting {
+        name: "heap",
+        takes: "auto, off or a number of MB, 64 or more",
+        apply: |to, text| {
+            to.heap = match text {
+                "auto" => Heap::Auto,
+                "off" => Heap::Off,
+                mb => Heap::Mb(mb.parse().ok().filter(|mb| (64..=1 << 20).contains(mb))?),
             };
             Some(())
         },

@@ -21,6 +21,7 @@
 mod autopsy;
 mod boot;
 mod chronicle;
+mod memory_watch;
 mod obstacles;
 mod preflight;
 mod reload;
@@ -79,6 +80,8 @@ pub struct Policy {
     pub start_probe: ProbeTarget,
     /// Where the platform will knock, if it will.
     pub expected: Option<Expected>,
+    /// What may be done about memory.
+    pub memory: memory::MemoryPolicy,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -327,7 +330,7 @@ impl Core {
             }
             Event::MemorySampled { attempt, sample } => {
                 if attempt == self.attempt {
-                    self.on_memory(now, sample);
+                    self.on_memory(now, sample, out);
                 }
             }
             event @ (Event::ConfigSeen { .. }
@@ -465,25 +468,6 @@ impl Core {
             | Phase::Backoff { .. }
             | Phase::Closing { .. }
             | Phase::Exited => {}
-        }
-    }
-
-    fn look_at_memory(&mut self, now: Mono, out: &mut Vec<Action>) {
-        if let Some(counts_processes) = self.memory.look(now) {
-            out.push(Action::SampleMemory {
-                attempt: self.attempt,
-                counts_processes,
-            });
-        }
-    }
-
-    fn on_memory(&mut self, now: Mono, sample: memory::Sample) {
-        // Once it has ended an answer that was on its way says nothing.
-        if matches!(
-            self.phase,
-            Phase::Starting | Phase::Running | Phase::Stopping { .. }
-        ) {
-            self.memory.take(now, sample);
         }
     }
 

@@ -84,9 +84,10 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let timeout = match cause {
-            StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown => {
-                self.policy.stop_timeout
-            }
+            StopCause::ChannelsOff
+            | StopCause::Reload
+            | StopCause::Memory
+            | StopCause::Shutdown => self.policy.stop_timeout,
             StopCause::Hung | StopCause::StartTimeout => self.policy.stop_timeout.min(DEAF_GRACE),
         };
         let signals = u32::from(cause == StopCause::Shutdown);

@@ -4,8 +4,13 @@
 
 mod sample;
 mod series;
+mod trend;
 mod watch;
 
 pub use sample::{Kib, LimitFrom, Sample};
 pub use series::{Point, Series};
-pub use watch::Watch;
+pub use trend::{Rise, rise};
+pub use watch::{Marks, MemoryPolicy, Outlook, Verdict, Watch};
+
+#[cfg(test)]
+mod simulation;

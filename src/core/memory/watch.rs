@@ -1,7 +1,8 @@
-//! When to look, and what was seen.
+//! When to look, what was seen, and what is to be done about it.
 
 use super::sample::{Kib, Sample};
 use super::series::Series;
+use super::trend::{self, Rise};
 use crate::core::time::{Millis, Mono};
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +11,112 @@ const AT_REST: Millis = Millis::from_secs(12);
 /// Between two looks while memory is short and the gateway keeps its size.
 const SHORT_AND_STEADY: Millis = Millis::from_secs(5);
 const CLOSEST: Millis = Millis(250);
-/// A rise is looked at so many times before it can have used up what is left.
+/// A loss is looked at so many times before it can have used up what is left.
 const LOOKS_BEFORE_THE_END: u64 = 16;
-/// Short is less than this part of the limit.
-const SHORT_PERCENT: u32 = 15;
+/// The first look at a gateway that was just started.
+const FIRST_LOOK: Millis = Millis::from_secs(1);
 /// Between two looks for processes that came or went.
 const COUNT_AT_REST: Millis = Millis::from_secs(60);
 const COUNT_WHEN_SHORT: Millis = Millis::from_secs(10);
+
+/// Samples in a row that it takes to act on a rise; a warning without one takes [`WARN_AFTER`] besides.
+const IN_A_ROW: u32 = 4;
+const WARN_AFTER: Millis = Millis::from_secs(30);
+/// A rise that will last longer than this is no reason to warn of its end.
+const WARN_AHEAD: Millis = Millis::from_secs(3_600);
+/// Memory is no longer short once a quarter more than that has been available for this long.
+const EASED_AFTER: Millis = Millis::from_secs(60);
+/// The same warning is not given more often.
+const WARN_EVERY: Millis = Millis::from_secs(3_600);
+const HOUR: Millis = Millis::from_secs(3_600);
+/// What is left lasts at least this much longer than the longest drain when a restart begins.
+const LEAST_HORIZON: Millis = Millis::from_secs(60);
+/// Waiting for memory this much of the time is the kernel's own word that it is too little, in hundredths of a percent.
+const STALLED: u16 = 3_000;
+
+/// After it is ready a gateway goes on growing for a while: three times as long as its start took, within bounds.
+const SETTLING: [Millis; 2] = [Millis::from_secs(15), Millis::from_secs(300)];
+
+/// What settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// At most so many memory restarts an hour; `None` never restarts for memory.
+    pub restarts_per_hour: Option<u32>,
+    /// The longest a drain may take.
+    pub drain: Millis,
+    /// A main process of this size may have filled V8's heap, which ends it as surely as the kernel does.
+    pub heap_full: Option<Kib>,
+}
+
+impl MemoryPolicy {
+    /// What a leak has before it: until memory is full, or the heap.
+    #[must_use]
+    pub fn left(&self, sample: &Sample) -> Kib {
+        let heap = self.heap_full.map(|full| full.less(sample.main));
+        heap.unwrap_or(sample.available).min(sample.available)
+    }
+}
+
+/// How little is little, for one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// Less than this is worth a warning.
+    pub short: Kib,
+    /// With less than this a leak is no longer waited for.
+    pub tight: Kib,
+    /// With less than this the next piece of work may end in the kernel's kill.
+    pub critical: Kib,
+}
+
+impl Marks {
+    /// Parts of the limit: 15, 10 and 3 percent, within bounds.
+    ///
+    /// On 2048 MB: 307, 204 and 61 MB.
+    #[must_use]
+    pub fn of(limit: Kib) -> Self {
+        let part = |percent, least, most| {
+            limit
+                .percent(percent)
+                .clamp(Kib::of_mb(least), Kib::of_mb(most))
+        };
+        Self {
+            short: part(15, 64, 768),
+            tight: part(10, 40, 512),
+            critical: part(3, 16, 128),
+        }
+    }
+}
+
+/// What there is to say of memory at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The newest sample.
+    pub sample: Sample,
+    /// The leak, if it is one.
+    pub rise: Option<Rise>,
+    /// How long what is available lasts at this pace.
+    pub lasts: Option<Millis>,
+}
+
+/// What a sample leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Calm,
+    /// Memory has become short.
+    Warn(Outlook),
+    /// It is no longer short.
+    Eased(Sample),
+    /// The gateway leaks, and little is left: it is to be drained and started anew.
+    Restart(Outlook),
+    /// The same, but that was done as often as it may be within an hour.
+    Spent {
+        /// As for a restart.
+        outlook: Outlook,
+        /// How often it was done.
+        restarts: u32,
+    },
+}
 
 /// What is known of the present gateway's memory, or of the last one's while none runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,13 +125,58 @@ pub struct Watch {
     /// When to look next; `None` while an answer is outstanding or no gateway runs.
     look_at: Option<Mono>,
     counted: Option<Mono>,
+    /// Memory is short, whatever for.
+    short: Streak,
+    /// A leak would have little before it.
+    narrow: Streak,
+    /// A leak would have next to nothing before it.
+    tight: Streak,
+    eased: Streak,
+    /// A warning was given that has not been taken back.
+    warned: bool,
+    last_warning: Option<Mono>,
+    /// When the gateway was restarted for memory, within the last hour.
+    restarts: Vec<Mono>,
+    /// When it was said that no restart is left.
+    said_spent: Option<Mono>,
+}
+
+/// Samples in a row of which something is true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Streak {
+    since: Option<Mono>,
+    samples: u32,
+}
+
+impl Streak {
+    const fn note(&mut self, is_true: bool, at: Mono) {
+        if !is_true {
+            *self = Self {
+                since: None,
+                samples: 0,
+            };
+            return;
+        }
+        if self.since.is_none() {
+            self.since = Some(at);
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    fn has_lasted(&self, at: Mono, length: Millis) -> bool {
+        self.samples >= IN_A_ROW && self.since.is_some_and(|since| at.since(since) >= length)
+    }
 }
 
 impl Watch {
     /// A gateway was started.
     pub(in crate::core) fn begin(&mut self, now: Mono) {
         *self = Self {
-            look_at: Some(now.plus(Millis::from_secs(1))),
+            look_at: Some(now.plus(FIRST_LOOK)),
+            warned: self.warned,
+            last_warning: self.last_warning,
+            restarts: std::mem::take(&mut self.restarts),
+            said_spent: self.said_spent,
             ..Self::default()
         };
     }
@@ -45,6 +190,34 @@ impl Watch {
     #[must_use]
     pub const fn series(&self) -> &Series {
         &self.series
+    }
+
+    /// The newest sample with what it says of the time to come; `None` before the first.
+    ///
+    /// `steady_since` is when the gateway had settled, which is when its memory begins to say something of a leak.
+    #[must_use]
+    pub fn outlook(&self, steady_since: Option<Mono>, policy: &MemoryPolicy) -> Option<Outlook> {
+        let sample = *self.series.last()?;
+        let rise = steady_since.and_then(|since| trend::rise(&self.series, since));
+        Some(Outlook {
+            sample,
+            rise,
+            lasts: rise.and_then(|rise| rise.lasts(policy.left(&sample))),
+        })
+    }
+
+    /// When a gateway that was started and became ready at these times has settled.
+    #[must_use]
+    pub fn settled_at(started: Mono, ready: Mono) -> Mono {
+        let [least, most] = SETTLING;
+        ready.plus(Millis(ready.since(started).0.saturating_mul(3)).clamp(least, most))
+    }
+
+    /// How often the gateway was restarted for memory within the last hour.
+    #[must_use]
+    pub fn restarts_within_an_hour(&self, now: Mono) -> u32 {
+        let recent = self.restarts.iter().filter(|at| now.since(**at) < HOUR);
+        u32::try_from(recent.count()).unwrap_or(u32::MAX)
     }
 
     /// When the next look is due.
@@ -66,19 +239,112 @@ impl Watch {
         Some(counts)
     }
 
-    /// Takes in the answer to a look.
-    pub(in crate::core) fn take(&mut self, now: Mono, sample: Sample) {
+    /// Takes in the answer to a look. `steady_since` is `None` while the gateway starts or stops: then nothing is done.
+    pub(in crate::core) fn take(
+        &mut self,
+        now: Mono,
+        sample: Sample,
+        steady_since: Option<Mono>,
+        policy: &MemoryPolicy,
+    ) -> Verdict {
         let wait = next_look(self.series.last(), &sample);
         self.look_at = Some(now.plus(wait));
         // A process that is ending has no memory any more; that says nothing of its life.
-        if sample.main > Kib(0) {
-            self.series.push(sample);
+        if sample.main == Kib(0) {
+            return Verdict::Calm;
         }
+        self.series.push(sample);
+        let marks = Marks::of(sample.limit);
+        let steady_since = steady_since.filter(|since| now >= *since);
+        let is_steady = steady_since.is_some();
+        let enough = marks.short.percent(125);
+        self.short
+            .note(is_steady && sample.available < marks.short, now);
+        let left = policy.left(&sample);
+        self.narrow.note(is_steady && left < marks.short, now);
+        self.tight.note(is_steady && left < marks.tight, now);
+        self.eased
+            .note(is_steady && sample.available >= enough, now);
+        self.judge(now, sample, steady_since, marks, policy)
+    }
+
+    fn judge(
+        &mut self,
+        now: Mono,
+        sample: Sample,
+        steady_since: Option<Mono>,
+        marks: Marks,
+        policy: &MemoryPolicy,
+    ) -> Verdict {
+        if self.warned && self.eased.has_lasted(now, EASED_AFTER) {
+            self.warned = false;
+            return Verdict::Eased(sample);
+        }
+        let Some(since) = steady_since.filter(|_| self.narrow.samples >= IN_A_ROW) else {
+            return Verdict::Calm;
+        };
+        let Some(outlook) = self.outlook(Some(since), policy) else {
+            return Verdict::Calm;
+        };
+        if let Some(most) = policy.restarts_per_hour
+            && self.tight.samples >= IN_A_ROW
+            && self.is_near_its_end(&outlook, since, marks, policy)
+        {
+            return self.restart(now, outlook, most);
+        }
+        let is_leak = outlook.lasts.is_some_and(|lasts| lasts < WARN_AHEAD);
+        let may_say = !self.warned
+            && self
+                .last_warning
+                .is_none_or(|at| now.since(at) >= WARN_EVERY);
+        if may_say && (is_leak || self.short.has_lasted(now, WARN_AFTER)) {
+            self.warned = true;
+            self.last_warning = Some(now);
+            return Verdict::Warn(outlook);
+        }
+        Verdict::Calm
+    }
+
+    /// True when a leak will have used up what is left before a drain is sure to be over, or when the next piece of
+    /// work may.
+    fn is_near_its_end(
+        &self,
+        outlook: &Outlook,
+        since: Mono,
+        marks: Marks,
+        policy: &MemoryPolicy,
+    ) -> bool {
+        if outlook.rise.is_none() {
+            return false;
+        }
+        let horizon = LEAST_HORIZON.max(Millis(policy.drain.0.saturating_mul(2)));
+        let needed = trend::usual_swing(&self.series, since).max(marks.critical);
+        let left = policy.left(&outlook.sample);
+        let stalled = outlook.sample.stalled;
+        outlook.lasts.is_some_and(|lasts| lasts < horizon)
+            || left < needed
+            || stalled.is_some_and(|share| share >= STALLED)
+    }
+
+    fn restart(&mut self, now: Mono, outlook: Outlook, most: u32) -> Verdict {
+        self.restarts.retain(|at| now.since(*at) < HOUR);
+        let restarts = self.restarts_within_an_hour(now);
+        if restarts < most {
+            self.restarts.push(now);
+            self.warned = false;
+            self.last_warning = None;
+            return Verdict::Restart(outlook);
+        }
+        if self.said_spent.is_some_and(|at| now.since(at) < HOUR) {
+            return Verdict::Calm;
+        }
+        self.said_spent = Some(now);
+        Verdict::Spent { outlook, restarts }
     }
 }
 
 fn is_short(sample: &Sample) -> bool {
-    sample.available < sample.limit.percent(SHORT_PERCENT)
+    sample.available < Marks::of(sample.limit).short
 }
 
 /// Soon enough to see several samples of whatever may come: it goes by how long what is left lasts at the present pace.
@@ -99,71 +365,5 @@ fn next_look(last: Option<&Sample>, sample: &Sample) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::memory::LimitFrom;
-
-    fn sample(at: u64, available_mb: u32) -> Sample {
-        Sample {
-            at: Mono(at),
-            main: Kib::of_mb(900),
-            tree: Kib::of_mb(1000),
-            processes: 3,
-            available: Kib::of_mb(available_mb),
-            limit: Kib::of_mb(2048),
-            limit_from: LimitFrom::CgroupV2,
-            usage: Kib::of_mb(2048 - available_mb),
-            stalled: None,
-        }
-    }
-
-    #[test]
-    fn at_rest_it_looks_five_times_a_minute_and_a_fast_rise_is_looked_at_closely() {
-        let at_rest = sample(0, 1_000);
-        assert_eq!(next_look(None, &at_rest), AT_REST);
-        assert_eq!(next_look(Some(&at_rest), &sample(12_000, 1_000)), AT_REST);
-        assert_eq!(next_look(Some(&at_rest), &sample(12_000, 1_050)), AT_REST);
-        // 50 MB a second with 400 MB left: eight seconds.
-        assert_eq!(next_look(Some(&at_rest), &sample(12_000, 400)), Millis(500));
-        assert_eq!(next_look(Some(&at_rest), &sample(1_000, 10)), CLOSEST);
-        assert_eq!(
-            next_look(Some(&sample(0, 100)), &sample(5_000, 100)),
-            SHORT_AND_STEADY
-        );
-    }
-
-    #[test]
-    fn one_look_is_out_at_a_time_and_processes_are_counted_once_a_minute() {
-        let mut watch = Watch::default();
-        assert_eq!(watch.look(Mono(0)), None, "no gateway runs");
-        watch.begin(Mono(0));
-        assert_eq!(watch.look(Mono(999)), None);
-        assert_eq!(watch.look(Mono(1_000)), Some(true));
-        assert_eq!(watch.look(Mono(90_000)), None, "one is out");
-        let mut counted = 0;
-        for minute in 0..10 {
-            for look in 0..5 {
-                let now = Mono(100_000 + minute * 60_000 + look * 12_000);
-                watch.take(now, sample(now.0, 1_000));
-                counted += u32::from(watch.look(now.plus(AT_REST)) == Some(true));
-            }
-        }
-        assert_eq!(counted, 10);
-        watch.end();
-        assert_eq!(watch.look(Mono(u64::MAX)), None);
-        assert!(watch.series().last().is_some());
-    }
-
-    #[test]
-    fn a_process_that_is_ending_is_no_sample() {
-        let mut watch = Watch::default();
-        watch.begin(Mono(0));
-        let gone = Sample {
-            main: Kib(0),
-            ..sample(1_000, 1_000)
-        };
-        watch.take(Mono(1_000), gone);
-        assert_eq!(watch.series().last(), None);
-        assert!(watch.look_at().is_some());
-    }
-}
+#[path = "watch_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@ mod act;
 mod channels;
 mod child;
 mod emergency;
+mod heap;
 mod incident;
 mod reload;
 mod validate;
@@ -22,7 +23,7 @@ use super::http::{Desk, Listening, Question};
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
-use super::memory::{self, Sampler};
+use super::memory::{self, MemoryLimit, Sampler};
 use super::oom::OomWatch;
 use super::proc::Proc;
 use super::reap::{self, Leftovers, Next};
@@ -33,6 +34,7 @@ use crate::core::action::Ending;
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::machine::{Core, Policy};
+use crate::core::memory::MemoryPolicy;
 use crate::core::readiness::{Expected, ProbeTarget};
 use crate::core::reload::Sign;
 use crate::core::restart::Pace;
@@ -138,7 +140,7 @@ pub fn run(settings: Settings, unknown_settings: &[String], launch: Launch) -> E
 fn begin(
     settings: Settings,
     unknown_settings: &[String],
-    launch: Launch,
+    mut launch: Launch,
 ) -> Result<Exit, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -154,7 +156,11 @@ fn begin(
     let relay = Relay::start(sinks, on_line(sender.clone())).map_err(StartError::Relay)?;
     let relay = Arc::new(relay);
     log::use_relay(Arc::clone(&relay));
-    say_first_line(&launch);
+    let limit = memory::limit(Path::new("/"));
+    let heap = heap::Sized::fit(&mut launch, &settings, &limit);
+    say_first_line(&launch, &limit, &heap);
+    let policy = policy(&settings, &launch, &limit, &heap);
+    heap.warn(&policy.how_to_grow);
     for name in unknown_settings {
         log::emit(&LogLine::warn("unknown setting; is it misspelt?").field("name", name));
     }
@@ -166,7 +172,7 @@ fn begin(
             &LogLine::warn("orphans of the gateway cannot be adopted").field("why", errno.desc()),
         );
     }
-    let (clock, core) = (Clock::start(), Core::new(policy(&settings, &launch)));
+    let (clock, core) = (Clock::start(), Core::new(policy));
     let launch = Arc::new(launch);
     let (desk, questions) = Desk::new(Arc::clone(&launch));
     let mut supervisor = Supervisor {
@@ -249,7 +255,7 @@ fn on_line(sender: mpsc::Sender<Event>) -> Box<dyn FnMut(LineEvent<'_>) + Send> 
     })
 }
 
-fn policy(settings: &Settings, launch: &Launch) -> Policy {
+fn policy(settings: &Settings, launch: &Launch, limit: &MemoryLimit, heap: &heap::Sized) -> Policy {
     let start_probe = match launch.version {
         Some(version) if !version.has_readyz() => ProbeTarget::Healthz,
         Some(version) if !version.has_startupz() => ProbeTarget::Readyz,
@@ -276,7 +282,7 @@ fn policy(settings: &Settings, launch: &Launch) -> Policy {
             }),
         hold_retry: settings.hold_retry,
         no_mount: settings.no_mount,
-        how_to_grow: how_to_grow(launch),
+        how_to_grow: how_to_grow(launch, limit),
         may_seed: settings.config_seed != crate::settings::ConfigSeed::Off,
         apply: settings.config_apply,
         good_after: settings.config_good_after,
@@ -288,15 +294,23 @@ fn policy(settings: &Settings, launch: &Launch) -> Policy {
             .internal_port
             .or(own_port)
             .map(|port| Expected { port }),
+        memory: MemoryPolicy {
+            restarts_per_hour: settings
+                .memory_restart
+                .then_some(settings.memory_restarts_per_hour),
+            drain: settings
+                .stop_timeout
+                .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT),
+            heap_full: heap.full_at(),
+        },
         seed: clock::wall().0 ^ (u64::from(std::process::id()) << 32),
     }
 }
 
-fn how_to_grow(launch: &Launch) -> String {
+fn how_to_grow(launch: &Launch, limit: &MemoryLimit) -> String {
     let text = |name| launch.value_of(name)?.into_string().ok();
     let machine = text("FLY_MACHINE_ID").filter(|machine| !machine.is_empty());
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let limit = memory::limit(Path::new("/"));
     // SAFETY: sysconf takes a number.
     let cpus = unsafe { nix::libc::sysconf(nix::libc::_SC_NPROCESSORS_ONLN) };
     gateway::how_to_grow(gateway::Place {
@@ -311,8 +325,7 @@ fn how_to_grow(launch: &Launch) -> String {
     })
 }
 
-fn say_first_line(launch: &Launch) {
-    let limit = memory::limit(Path::new("/"));
+fn say_first_line(launch: &Launch, limit: &MemoryLimit, heap: &heap::Sized) {
     log::emit(
         &LogLine::info("clawkeeper starts")
             .field("version", env!("CARGO_PKG_VERSION"))
@@ -320,6 +333,7 @@ fn say_first_line(launch: &Launch) {
             .field("is_pid_1", reap::is_pid_1())
             .field("memory_limit", format!("{}MB", limit.bytes >> 20))
             .field("memory_limit_from", limit.source)
+            .field("heap", heap.in_words())
             .field("state_folder", launch.state_dir.display())
             .field(
                 "gateway_version",

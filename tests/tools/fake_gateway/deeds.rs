@@ -14,8 +14,42 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Memory that is really there: every byte is written.
+fn take(bytes: usize) -> Vec<u8> {
+    vec![1; bytes]
+}
+
+/// Takes the memory that was asked for, on a thread of its own, and never gives a leak back.
+fn use_memory(script: &Script) {
+    std::mem::forget(take(script.weight << 20));
+    let leaks = script
+        .leak_in_boot
+        .is_none_or(|boot| script.boots() == boot);
+    if let Some(kib) = script.leak.filter(|_| leaks) {
+        const A_SECOND: u32 = 10;
+        std::thread::spawn(move || {
+            loop {
+                std::mem::forget(take(kib * 1024 / A_SECOND as usize));
+                std::thread::sleep(Duration::from_secs(1) / A_SECOND);
+            }
+        });
+    }
+    if let Some(mib) = script.spikes {
+        const HALF: Duration = Duration::from_secs(5);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(HALF);
+                let taken = take(mib << 20);
+                std::thread::sleep(HALF);
+                drop(taken);
+            }
+        });
+    }
+}
+
 /// What was asked for once it is ready.
 pub(crate) fn run_errands(script: &Script) {
+    use_memory(script);
     if let Some(count) = script.orphans {
         leave_orphans(count);
         script.note("orphans");

@@ -82,6 +82,18 @@ pub(crate) struct Script {
     /// What it does about an edit of its config; by itself it looks at none.
     #[arg(long)]
     pub(crate) reload: Option<super::config::Reload>,
+    /// Takes so much more memory each second once it is ready, in KiB, and keeps it.
+    #[arg(long)]
+    pub(crate) leak: Option<usize>,
+    /// Only this boot of the diary leaks.
+    #[arg(long)]
+    pub(crate) leak_in_boot: Option<usize>,
+    /// Has this much memory from the start, in MiB.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) weight: usize,
+    /// Takes this much memory for five seconds out of ten, in MiB.
+    #[arg(long)]
+    pub(crate) spikes: Option<usize>,
     /// Writes and respects the lock files of 2026.9.6.
     #[arg(long)]
     pub(crate) locks: bool,

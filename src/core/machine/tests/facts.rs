@@ -99,7 +99,9 @@ pub(super) fn belongs_to_a_live_gateway(lock: &LockFacts) -> bool {
 /// From SIGTERM to SIGKILL: what hangs rarely drains either.
 pub(super) fn grace(policy: &Policy, cause: StopCause) -> Millis {
     match cause {
-        StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown => policy.stop_timeout,
+        StopCause::ChannelsOff | StopCause::Reload | StopCause::Memory | StopCause::Shutdown => {
+            policy.stop_timeout
+        }
         StopCause::Hung | StopCause::StartTimeout => policy.stop_timeout.min(Millis::from_secs(10)),
     }
 }

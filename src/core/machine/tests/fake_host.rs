@@ -10,6 +10,7 @@ use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::incident::Incident;
 use crate::core::leftovers::{self, ProcessVerdict};
 use crate::core::machine::{Core, Policy};
+use crate::core::memory::MemoryPolicy;
 use crate::core::oom::OomEvidence;
 use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget, Progress};
 use crate::core::reload::Apply;
@@ -40,6 +41,11 @@ pub(super) const POLICY: Policy = Policy {
     allow_unconfigured: false,
     start_probe: ProbeTarget::Startupz,
     expected: None,
+    memory: MemoryPolicy {
+        restarts_per_hour: Some(2),
+        drain: Millis::from_secs(30),
+        heap_full: None,
+    },
     seed: 7,
 };
 
@@ -335,6 +341,10 @@ impl FakeHost {
         if let Some((after, status)) = life.ends {
             let at = started.plus(Millis(after));
             self.at(at, Coming::GatewayEnds(attempt, status));
+        }
+        if let Some(after) = life.memory.ends_after() {
+            let killed = Coming::GatewayEnds(attempt, ExitStatus::Signal(SIGKILL));
+            self.at(started.plus(Millis(after)), killed);
         }
         self.gateways.push(Gateway {
             attempt,

@@ -39,6 +39,9 @@ pub(super) struct Witness {
     edits: Edits,
     is_over: bool,
     last_steps: VecDeque<Mono>,
+    /// Samples in a row, of one gateway, with less than a tenth of memory left.
+    tight_samples: u32,
+    memory_restarts: Vec<Mono>,
 }
 
 /// What the last looks said; a start needs all of it.
@@ -89,6 +92,8 @@ impl Witness {
             edits: Edits::default(),
             is_over: false,
             last_steps: VecDeque::new(),
+            tight_samples: 0,
+            memory_restarts: vec![],
         }
     }
 
@@ -110,6 +115,7 @@ impl Witness {
         self.invariant_a_kill_waits_for_its_grace(moment);
         self.invariant_a_stop_request_ends_in_time(moment);
         self.invariant_the_same_hold_is_not_said_again(moment);
+        self.invariant_memory_restarts_follow_several_samples_and_keep_their_budget(moment);
         self.invariant_nothing_follows_the_exit(moment);
         self.invariant_steps_are_bounded(moment);
     }
@@ -250,6 +256,37 @@ impl Witness {
                 self.held = Some(why.clone());
             }
         }
+    }
+
+    fn invariant_memory_restarts_follow_several_samples_and_keep_their_budget(
+        &mut self,
+        moment: &Moment<'_>,
+    ) {
+        if matches!(moment.event, Event::Spawned { .. }) {
+            self.tight_samples = 0;
+        }
+        if let Event::MemorySampled { attempt, sample } = moment.event
+            && *attempt == moment.before.attempt
+        {
+            let is_tight = sample.available < sample.limit.percent(10);
+            self.tight_samples = if is_tight { self.tight_samples + 1 } else { 0 };
+        }
+        let restarts = reports(moment.actions).any(|it| matches!(it, Report::MemoryRestart(_)));
+        if !restarts {
+            return;
+        }
+        assert!(self.tight_samples >= 4, "{} samples", self.tight_samples);
+        assert_eq!(moment.before.phase, Phase::Running);
+        let hour = Millis::from_secs(3_600);
+        self.memory_restarts
+            .retain(|at| moment.now.since(*at) < hour);
+        self.memory_restarts.push(moment.now);
+        let most = self.policy.memory.restarts_per_hour.unwrap_or(0);
+        assert!(
+            self.memory_restarts.len() <= most as usize,
+            "{:?}",
+            self.memory_restarts
+        );
     }
 
     fn invariant_nothing_follows_the_exit(&mut self, moment: &Moment<'_>) {

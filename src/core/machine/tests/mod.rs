@@ -4,6 +4,7 @@ mod facts;
 mod fake_host;
 mod hold_stories;
 mod invariants;
+mod memory_stories;
 mod oom_stories;
 mod phases;
 mod properties;

@@ -3,8 +3,8 @@
 
 use super::fake_host::{FakeHost, POLICY};
 use super::world::{
-    Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Newest, OnEdit, OnTerm, Process,
-    Seeding, Timeline, Volume, World,
+    Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Memory, Newest, OnEdit, OnTerm,
+    Process, Seeding, Timeline, Volume, World,
 };
 use crate::core::event::{Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
@@ -143,6 +143,10 @@ fn lives() -> impl Strategy<Value = Life> {
         0..1_500u64,
         0..3u32,
         prop::bool::weighted(0.1),
+        prop_oneof![
+            4 => (300..2_000u32).prop_map(Memory::Flat),
+            1 => (1..30u32).prop_map(Memory::Leaks),
+        ],
     );
     let on_edit = prop::sample::select(vec![
         OnEdit::Applies,
@@ -167,6 +171,7 @@ fn lives() -> impl Strategy<Value = Life> {
         dies_of_kill_in: Some(ends.3),
         helpers: ends.4,
         helpers_survive: ends.5,
+        memory: ends.6,
     })
 }
 
@@ -276,7 +281,7 @@ fn host(policy: Policy, world: World, disturbances: Vec<(u64, Option<Request>)>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_500))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn whatever_happens_the_invariants_hold_and_a_stop_request_ends_it(
@@ -296,7 +301,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn a_world_that_heals_is_served_again_without_a_hand(

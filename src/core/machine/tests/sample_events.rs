@@ -241,7 +241,7 @@ fn of_the_gateway(attempt: Attempt) -> Vec<Event> {
     }
     events.push(Event::MemorySampled {
         attempt,
-        sample: memory_sample(Mono(0), Kib::of_mb(1_000), Kib::of_mb(2_048)),
+        sample: memory_sample(Mono(0), Kib::of_mb(1_000)),
     });
     for config in [
         Config::Good,

@@ -311,6 +311,38 @@ pub(super) struct Life {
     pub(super) helpers_survive: bool,
     pub(super) answers_to: Newest,
     pub(super) on_edit: OnEdit,
+    pub(super) memory: Memory,
+}
+
+/// What it uses, of 2 GB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Always so many MB.
+    Flat(u32),
+    /// So many MB more each second, until the kernel kills it.
+    Leaks(u32),
+}
+
+pub(super) const MEMORY: Kib = Kib::of_mb(2_048);
+
+impl Memory {
+    pub(super) fn at(self, age: u64) -> Kib {
+        match self {
+            Self::Flat(mb) => Kib::of_mb(mb),
+            Self::Leaks(pace) => {
+                let more = age.saturating_mul(pace.into()) * 1_024 / 1_000;
+                Kib(u32::try_from(more + (700 << 10)).unwrap_or(u32::MAX)).min(MEMORY)
+            }
+        }
+    }
+
+    /// When nothing is left.
+    pub(super) fn ends_after(self) -> Option<u64> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Leaks(pace) => Some(u64::from(MEMORY.mb() - 700) * 1_000 / u64::from(pace)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -372,6 +404,7 @@ impl Life {
         helpers_survive: false,
         answers_to: Newest::Startupz,
         on_edit: OnEdit::Applies,
+        memory: Memory::Flat(1_000),
     };
 
     pub(super) fn ending(after: u64, status: ExitStatus) -> Self {
@@ -395,14 +428,14 @@ pub(super) enum Answer {
 }
 
 /// What a look finds where the gateway is all that uses memory.
-pub(super) fn memory_sample(at: Mono, tree: Kib, limit: Kib) -> Sample {
+pub(super) fn memory_sample(at: Mono, tree: Kib) -> Sample {
     Sample {
         at,
         main: tree,
         tree,
         processes: 1,
-        available: limit.less(tree),
-        limit,
+        available: MEMORY.less(tree),
+        limit: MEMORY,
         limit_from: LimitFrom::Machine,
         usage: tree,
         stalled: None,

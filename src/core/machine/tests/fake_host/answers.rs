@@ -123,10 +123,11 @@ impl FakeHost {
     fn memory(&self, attempt: Attempt) -> Event {
         let is_alive = |it: &&Gateway| it.attempt == attempt && it.is_alive;
         let gateway = self.gateways.iter().find(is_alive);
-        let tree = gateway.map_or(Kib(0), |_| Kib::of_mb(1_000));
+        let used = |it: &Gateway| it.life.memory.at(self.now.since(it.started).0);
+        let tree = gateway.map_or(Kib(0), used);
         Event::MemorySampled {
             attempt,
-            sample: memory_sample(self.now, tree, Kib::of_mb(2_048)),
+            sample: memory_sample(self.now, tree),
         }
     }
 

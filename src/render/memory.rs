@@ -1,0 +1,57 @@
+//! The wording of what is said about memory while the gateway lives.
+
+use super::log_line::LogLine;
+use crate::core::memory::{Outlook, Sample};
+
+pub(super) fn short(outlook: &Outlook, how_to_grow: &str) -> LogLine {
+    let line = looked_ahead(LogLine::warn("memory is short"), outlook);
+    match outlook.rise {
+        Some(_) => line.field(
+            "fix",
+            "the gateway leaks and will be restarted, drained, in time; a plugin or channel added lately is the likeliest cause",
+        ),
+        None => line.field("fix", how_to_grow),
+    }
+}
+
+pub(super) fn eased(sample: &Sample) -> LogLine {
+    numbers(LogLine::info("memory is no longer short"), sample)
+}
+
+pub(super) fn restart(outlook: &Outlook) -> LogLine {
+    let message = "the gateway leaks and is restarted, drained, before the kernel kills it";
+    looked_ahead(LogLine::warn(message), outlook)
+}
+
+pub(super) fn spent(outlook: &Outlook, restarts: u32, how_to_grow: &str) -> LogLine {
+    let message = "no memory restart is left within this hour: the machine is too small for this gateway, or it leaks fast";
+    looked_ahead(LogLine::error(message), outlook)
+        .field("restarts", restarts)
+        .field("fix", how_to_grow)
+}
+
+fn looked_ahead(line: LogLine, outlook: &Outlook) -> LogLine {
+    let line = numbers(line, &outlook.sample);
+    match &outlook.rise {
+        Some(rise) => line
+            .field("leak", format!("{} per hour", rise.per_hour))
+            .field("seen_for", rise.over)
+            .maybe("lasts", outlook.lasts),
+        None => line,
+    }
+}
+
+fn numbers(line: LogLine, sample: &Sample) -> LogLine {
+    line.field("available", sample.available)
+        .field("limit", sample.limit)
+        .field("limit_from", sample.limit_from.words())
+        .field("gateway", sample.main)
+        .field("with_helpers", sample.tree)
+        .maybe(
+            "stalled",
+            sample
+                .stalled
+                .filter(|share| *share > 0)
+                .map(|share| format!("{}.{:02}%", share / 100, share % 100)),
+        )
+}
