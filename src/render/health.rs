@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(value["why"], "/data/openclaw.json:3:1: expected a comma");
         assert_eq!(
             value["fix"],
-            "correct it; the gateway starts by itself when it parses"
+            "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback); the gateway then starts by itself"
         );
         assert_eq!(value["since"], "1970-01-01T00:16:35Z");
         assert!(!body.contains("secret"), "{body}");
