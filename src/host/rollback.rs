@@ -72,8 +72,10 @@ pub fn standing(launch: &Launch, config: &[u8]) -> Option<PathBuf> {
 /// Forgets a roll-back: the config is another one by now.
 pub fn forget(launch: &Launch) {
     let folder = Folder::open(&launch.state_dir).and_then(|state| state::existing_private(&state));
-    if let Ok(folder) = folder {
-        // There is nothing to forget most of the time.
+    // There is nothing to forget most of the time, and on a frozen file system even the removal of nothing waits.
+    if let Ok(folder) = folder
+        && folder.stat_of(OsStr::new(RECORD)).is_ok()
+    {
         let _ = folder.remove(OsStr::new(RECORD));
     }
 }
