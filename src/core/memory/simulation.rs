@@ -198,6 +198,36 @@ pub(super) fn at_rest(used_mb: u32, until: u64) -> Watch {
     watch
 }
 
+/// What a real gateway used in 24 minutes of its own work, its start included.
+const RECORDED: &str = include_str!("fixtures/2026.9.6-2048mb.series");
+
+#[test]
+fn a_real_gateway_at_its_own_work_causes_nothing() {
+    let mut watch = Watch::default();
+    watch.begin(Mono(0));
+    let mut looks = 0;
+    for line in RECORDED.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<u32> = line
+            .split(' ')
+            .map(|it| it.parse().expect("a number"))
+            .collect();
+        let [seconds, main, tree, available] = fields[..] else {
+            panic!("four fields: {line}");
+        };
+        let now = Mono(u64::from(seconds) * 1_000);
+        let sample = Sample {
+            main: Kib(main),
+            tree: Kib(tree),
+            available: Kib(available),
+            ..of_used(now.0, Kib(tree))
+        };
+        let told = watch.take(now, sample, Some(Mono(60_000)), &POLICY);
+        assert_eq!(told, Verdict::Calm, "{line}");
+        looks += 1;
+    }
+    assert!(looks > 200, "{looks} looks");
+}
+
 fn was_restarted(told: &[(Mono, Verdict)]) -> bool {
     told.iter().any(|(_, it)| matches!(it, Verdict::Restart(_)))
 }
