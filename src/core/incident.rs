@@ -5,7 +5,7 @@
 use super::action::Report;
 use super::event::Attempt;
 use super::exit_class::{ExitClass, StopCause};
-use super::memory::{Kib, Point, Sample, Series};
+use super::memory::{Kib, Point, Rise, Sample, Series};
 use super::oom::OomEvidence;
 use super::time::{Millis, Mono};
 use super::volume::Space;
@@ -52,6 +52,9 @@ pub struct MemoryStory {
     pub oom: OomEvidence,
     /// The last look before it.
     pub last: Option<MemoryThen>,
+    /// A rise that went on until then.
+    #[serde(default)]
+    pub leak: Option<Rise>,
     /// What can be done about it, where memory ran out.
     pub advice: Option<Advice>,
 }
@@ -83,6 +86,11 @@ pub enum Advice {
     /// It needs more memory than there is.
     Grow {
         /// How that is done here.
+        how: String,
+    },
+    /// It leaks; more memory only delays the next time.
+    Leak {
+        /// How more is given here.
         how: String,
     },
     /// V8's heap is smaller than this place could give.
@@ -131,14 +139,16 @@ pub const fn is_worth_keeping(class: &ExitClass) -> bool {
 
 /// What is advised after this death; nothing where memory had no part in it.
 #[must_use]
-pub fn advise(class: &ExitClass, memory: Option<&MemoryThen>, how_to_grow: &str) -> Option<Advice> {
-    let grow = || Advice::Grow {
-        how: how_to_grow.to_owned(),
-    };
+pub fn advise(class: &ExitClass, memory: &MemoryStory, how_to_grow: &str) -> Option<Advice> {
+    let how = how_to_grow.to_owned();
+    let grow = || Advice::Grow { how: how.clone() };
     match class {
+        ExitClass::OomKernel(_) | ExitClass::OomHeap if memory.leak.is_some() => {
+            Some(Advice::Leak { how })
+        }
         ExitClass::OomKernel(_) => Some(grow()),
         ExitClass::OomHeap => {
-            let larger = memory.map(|memory| larger_heap(&memory.sample));
+            let larger = memory.last.as_ref().map(|last| larger_heap(&last.sample));
             Some(match larger {
                 Some(None) => grow(),
                 Some(to @ Some(_)) => Advice::RaiseHeap { to },
@@ -230,19 +240,22 @@ mod tests {
 
     #[test]
     fn a_full_heap_is_enlarged_where_there_is_room_and_else_the_machine() {
-        let seen = |limit_mb, main_mb| MemoryThen {
-            sample: Sample {
-                at: Mono(0),
-                main: Kib::of_mb(main_mb),
-                tree: Kib::of_mb(main_mb + 165),
-                processes: 3,
-                available: Kib::of_mb(100),
-                limit: Kib::of_mb(limit_mb),
-                limit_from: LimitFrom::Machine,
-                usage: Kib::of_mb(main_mb),
-                stalled: None,
-            },
-            before: Millis(100),
+        let seen = |limit_mb, main_mb| MemoryStory {
+            last: Some(MemoryThen {
+                sample: Sample {
+                    at: Mono(0),
+                    main: Kib::of_mb(main_mb),
+                    tree: Kib::of_mb(main_mb + 165),
+                    processes: 3,
+                    available: Kib::of_mb(100),
+                    limit: Kib::of_mb(limit_mb),
+                    limit_from: LimitFrom::Machine,
+                    usage: Kib::of_mb(main_mb),
+                    stalled: None,
+                },
+                before: Millis(100),
+            }),
+            ..MemoryStory::default()
         };
         let grow = Advice::Grow { how: "more".into() };
         let raise = |mb: u32| Advice::RaiseHeap {
@@ -257,12 +270,35 @@ mod tests {
             (512, 300, grow),
         ] {
             let memory = seen(limit_mb, main_mb);
-            let given = advise(&ExitClass::OomHeap, Some(&memory), "more");
+            let given = advise(&ExitClass::OomHeap, &memory, "more");
             assert_eq!(given, Some(advice), "{main_mb} of {limit_mb} MB");
         }
-        let unseen = advise(&ExitClass::OomHeap, None, "more");
+        let unseen = advise(&ExitClass::OomHeap, &MemoryStory::default(), "more");
         assert_eq!(unseen, Some(Advice::RaiseHeap { to: None }));
-        assert_eq!(advise(&ExitClass::Crash { code: 1 }, None, "more"), None);
+        assert_eq!(
+            advise(
+                &ExitClass::Crash { code: 1 },
+                &MemoryStory::default(),
+                "more"
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn of_a_leak_more_memory_is_not_the_first_advice() {
+        let story = MemoryStory {
+            leak: Some(Rise {
+                per_hour: Kib::of_mb(90),
+                by: Kib::of_mb(400),
+                over: Millis::from_secs(3_600),
+                to_come: None,
+            }),
+            ..MemoryStory::default()
+        };
+        let advice = advise(&ExitClass::OomHeap, &story, "more");
+        assert_eq!(advice, Some(Advice::Leak { how: "more".into() }));
+        assert_eq!(advise(&ExitClass::Crash { code: 1 }, &story, "more"), None);
     }
 
     #[test]

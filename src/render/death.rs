@@ -61,12 +61,22 @@ fn seen(line: LogLine, memory: &MemoryStory) -> LogLine {
         .field("limit", sample.limit)
         .field("limit_from", sample.limit_from.words())
         .field("seen_before", before)
+        .maybe(
+            "leak",
+            memory
+                .leak
+                .as_ref()
+                .map(|leak| format!("{} per hour", leak.per_hour)),
+        )
 }
 
 /// What a person can do.
 pub(super) fn advice(advice: &Advice) -> String {
     match advice {
         Advice::Grow { how } => how.clone(),
+        Advice::Leak { how } => format!(
+            "it leaks: a plugin or channel added lately is the likeliest cause; more memory only delays it: {how}"
+        ),
         Advice::RaiseHeap { to: Some(to) } => format!(
             "V8's heap was too small, and there is room: --max-old-space-size={} fits",
             to.mb()
