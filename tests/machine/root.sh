@@ -7,14 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${CLAWKEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clawkeeper}"
 tests/containers/setup.sh >&2
+image=${1:-$(tests/containers/image.sh)}
 # shellcheck source=/dev/null
 . "$cache/containers/env.sh"
-if (($#)); then
-    image=$1
-else
-    image=localhost/clawkeeper-machine
-    podman build -q --network=host -t "$image" -f docker/Dockerfile . >&2
-fi
+
 id=$(podman image inspect -f '{{.Id}}' "$image")
 folder=$cache/machine/roots/${id:0:16}
 mkdir -p "$cache/machine/roots"
