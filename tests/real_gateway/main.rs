@@ -17,7 +17,6 @@ mod crashes;
 mod health;
 mod life;
 mod locks;
-mod memory;
 mod neighbours;
 mod oom;
 mod reload;

@@ -285,19 +285,6 @@ impl Site {
         Running::start(&mut command)
     }
 
-    /// Starts the same from a shell that runs a line first, such as one that enters a cgroup.
-    pub(crate) fn keep_inside(
-        &self,
-        flags: &[&str],
-        line: &str,
-        change: impl FnOnce(&mut Command) -> &mut Command,
-    ) -> Running {
-        let mut command = self.command("/bin/sh");
-        command.args(["-ec", &format!("{line}\nexec \"$0\" \"$@\"")]);
-        command.arg(super::clawkeeper()).args(self.run_args(flags));
-        Running::start(change(&mut command))
-    }
-
     /// Starts the same with mounts of its own, which `mounts` makes in shell.
     pub(crate) fn keep_with_mounts(&self, flags: &[&str], mounts: &str) -> Running {
         let mut command = self.command("unshare");
