@@ -96,7 +96,8 @@ pub(super) fn run(check: &Check) -> Exit {
     };
     let mut findings = Findings::default();
     examine_gateway(&launch, &mut findings);
-    if let Some(pid) = state::held_by(&launch.state_dir) {
+    let keeper = state::held_by(&launch.state_dir);
+    if let Some(pid) = keeper {
         let message = format!("pid {pid} keeps this state folder; a second one would be refused");
         findings.add(Level::Ok, "instance", message);
     }
@@ -105,7 +106,7 @@ pub(super) fn run(check: &Check) -> Exit {
     let proc = Proc::default();
     let port = launch.port(parsed.as_ref().map(|parsed| &parsed.value));
     let (processes, port_busy) = find_leftovers::find(&launch, &proc, port, None);
-    examine_processes(&processes, port, port_busy, &mut findings);
+    examine_processes(&processes, keeper, (port, port_busy), &mut findings);
     examine_locks(&lock_files::find(&launch, &proc), &mut findings);
     examine_config(config, &launch, &settings, &mut findings);
     print(&findings.0, check.json);
@@ -157,13 +158,23 @@ fn examine_volume(launch: &Launch, settings: &Settings, findings: &mut Findings)
 
 fn examine_processes(
     processes: &[ProcessFacts],
-    port: u16,
-    port_busy: bool,
+    keeper: Option<i32>,
+    (port, port_busy): (u16, bool),
     findings: &mut Findings,
 ) {
     let mut holder_named = false;
     for process in processes {
+        // Whoever asks beside a supervisor sees its gateway: that is no fault. What its parent is called cannot
+        // always be seen; that it holds the lock can.
+        let is_kept = keeper == Some(process.ppid) || process.parent_name.starts_with("clawkeeper");
         match leftovers::judge(process) {
+            ProcessVerdict::Leftover(_) | ProcessVerdict::LiveGateway if is_kept => {
+                findings.add(
+                    Level::Ok,
+                    "process",
+                    format!("the gateway runs: pid {}", process.pid),
+                );
+            }
             ProcessVerdict::Leftover(_) => findings.add(
                 Level::Heal,
                 "process",
@@ -172,14 +183,6 @@ fn examine_processes(
                     process.pid, process.name
                 ),
             ),
-            // Whoever asks beside a supervisor sees its gateway: that is no fault.
-            ProcessVerdict::LiveGateway if process.parent_name.starts_with("clawkeeper") => {
-                findings.add(
-                    Level::Ok,
-                    "process",
-                    format!("the gateway runs: pid {}", process.pid),
-                );
-            }
             ProcessVerdict::LiveGateway => findings.hold(
                 "process",
                 &HoldWhy::LiveGateway {
@@ -299,5 +302,41 @@ fn print(items: &[Item], json: bool) {
         if let Some(fix) = &item.fix {
             println!("{:14} fix: {fix}", "");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::leftovers::SameFolder;
+
+    /// Without the right to look into process 1, what it is called and what it runs cannot be seen.
+    #[test]
+    fn the_gateway_of_whoever_holds_the_lock_is_no_leftover() {
+        let gateway = ProcessFacts {
+            pid: 7,
+            ppid: 1,
+            parent_name: "1".into(),
+            start_ticks: 5,
+            name: "openclaw-gateway".into(),
+            is_gateway: true,
+            state_folder: SameFolder::Yes,
+            is_marked: true,
+            is_recorded_child: false,
+            is_orphan: true,
+            holds_port: true,
+        };
+        let worst = |keeper| {
+            let mut findings = Findings::default();
+            examine_processes(
+                std::slice::from_ref(&gateway),
+                keeper,
+                (3000, true),
+                &mut findings,
+            );
+            findings.0.iter().map(|item| item.level).max()
+        };
+        assert!(worst(Some(1)) == Some(Level::Ok));
+        assert!(worst(None) == Some(Level::Heal));
     }
 }

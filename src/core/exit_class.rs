@@ -104,6 +104,7 @@ pub enum Refusal {
     ReadOnly,
     /// `startup migrations did not complete cleanly` (8.2 and later): also printed over an empty lock
     /// younger than 30 s, a lock that is a folder and a corrupt `.lock.sqlite`; or
+    /// `startup migrations are already running` (7.1, for five minutes after it was killed in them); or
     /// `[gateway] requires state migration` (9.6: also over a corrupt database and over `EACCES`).
     StartupMigrations,
     /// `OpenClaw plugin verification failed` (8.2): the plugin of a channel could not be had from npm.

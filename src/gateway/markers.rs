@@ -67,6 +67,7 @@ const RULES: &[(Place, &[&str], Marker)] = &[
     (Place::Raw, &["database disk image is malformed"], Marker::Refusal(Refusal::CorruptDatabase)),
     (Place::Raw, &["file is not a database"], Marker::Refusal(Refusal::CorruptDatabase)),
     (Place::Raw, &["migrations did not complete cleanly"], Marker::Refusal(Refusal::StartupMigrations)),
+    (Place::Raw, &["startup migrations are already running"], Marker::Refusal(Refusal::StartupMigrations)),
     (Place::Raw, &["config changed during startup"], Marker::ChangedWhileStarting),
     (Place::Raw, &["inputs changed during startup"], Marker::ChangedWhileStarting),
     (Place::Raw, &["plugin verification failed"], Marker::Refusal(Refusal::PluginVerification)),
@@ -79,8 +80,6 @@ const RAW_STARTS: &[&str] = &[
     "Missing config",
     "Gateway ",
     "Refusing to ",
-    "Refusing to bind",
-    "Refusing to run automatic",
     "Another gateway",
     "another ",
     "gateway already",
@@ -322,6 +321,10 @@ mod tests {
         (
             "Refusing to run automatic gateway startup migrations because the selected config changed during startup (config validity changed). Retry startup so the new config can be validated.",
             Marker::Refusal(Refusal::InvalidConfig),
+        ),
+        (
+            "OpenClaw startup migrations are already running for this state directory; retry after 2026-11-21T13:14:15.000Z",
+            Marker::Refusal(Refusal::StartupMigrations),
         ),
         (
             "- <root>: JSON5 parse failed: SyntaxError: JSON5: invalid character '}' at 1:27",
