@@ -1,6 +1,6 @@
 //! Recognises what a gateway says of reloading its config.
 //!
-//! Every text is the message of the subsystem `[reload]` (6.11, 7.1 and 9.6, run; `hot` is a mode of 7.1 only).
+//! Every text is the message of the subsystem `[reload]` (7.1 and 9.6, run; `hot` is a mode of 7.1 only).
 
 use super::markers::message_of;
 use crate::core::reload::Sign;

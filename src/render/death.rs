@@ -78,11 +78,11 @@ pub(super) fn advice(advice: &Advice) -> String {
             "it leaks: a plugin or channel added lately is the likeliest cause; more memory only delays it: {how}"
         ),
         Advice::RaiseHeap { to: Some(to) } => format!(
-            "V8's heap was too small, and there is room: --max-old-space-size={} fits",
+            "V8's heap was too small, and there is room: CLAWKEEPER_HEAP={0} fits, or --max-old-space-size={0} where the command sets it",
             to.mb()
         ),
         Advice::RaiseHeap { to: None } => {
-            "raise --max-old-space-size, or the machine's memory".to_owned()
+            "raise CLAWKEEPER_HEAP (or --max-old-space-size where the command sets it), or the machine's memory".to_owned()
         }
     }
 }
