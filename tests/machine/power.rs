@@ -97,6 +97,7 @@ fn a_cut_during_the_start_is_mended_by_the_next_boot() {
 }
 
 #[test]
+#[ignore = "an emulated processor takes the real gateway to ready in minutes: cargo test --test machine -- --ignored"]
 fn the_real_gateway_is_ready_after_each_power_cut_unaided() {
     let Some(site) = Site::new() else { return };
     let cuts = cuts("CLAWKEEPER_MACHINE_REAL_CUTS", 1);

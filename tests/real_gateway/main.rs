@@ -17,6 +17,7 @@ mod crashes;
 mod health;
 mod life;
 mod locks;
+mod memory;
 mod neighbours;
 mod oom;
 mod reload;

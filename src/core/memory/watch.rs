@@ -263,8 +263,7 @@ impl Watch {
         let left = policy.left(&sample);
         self.narrow.note(is_steady && left < marks.short, now);
         self.tight.note(is_steady && left < marks.tight, now);
-        self.eased
-            .note(is_steady && sample.available >= enough, now);
+        self.eased.note(is_steady && left >= enough, now);
         self.judge(now, sample, steady_since, marks, policy)
     }
 

@@ -216,6 +216,11 @@ fn a_leak_is_ended_before_the_heap_is_full_where_that_comes_first() {
         ..POLICY
     };
     let told = run(&Curve::leak(700, 1_000), policy, 10 * 3_600_000);
+    let eased = |(_, verdict): &(Mono, Verdict)| matches!(verdict, Verdict::Eased(_));
+    assert!(
+        !told.iter().any(eased),
+        "the heap has no more room: {told:?}"
+    );
     let restart = told.iter().find_map(|(_, verdict)| match verdict {
         Verdict::Restart(outlook) => Some(outlook),
         Verdict::Calm | Verdict::Warn(_) | Verdict::Eased(_) | Verdict::Spent { .. } => None,

@@ -1,0 +1,48 @@
+//! A leak in the real gateway.
+
+use crate::support::cgroup::Cgroup;
+use crate::support::real::{GOOD_CONFIG, NEWEST, Site};
+use crate::support::skip;
+use std::fs;
+use std::time::Duration;
+
+/// JavaScript objects that are kept, some 4 MB a second, in the first gateway only: a bad plugin in a hurry.
+const LEAK: &str = r#"
+const fs = require("fs");
+if (process.argv.includes("gateway") && !process.argv.includes("call") && !fs.existsSync("MARK")) {
+    fs.writeFileSync("MARK", "");
+    const kept = [];
+    const grow = () => {
+        for (let i = 0; i < 15; i++) kept.push(Array.from({ length: 3200 }, (_, n) => "x" + n + Math.random()));
+    };
+    setTimeout(() => setInterval(grow, 1000).unref(), 30000).unref();
+}
+"#;
+
+#[test]
+fn a_leak_ends_in_a_drained_restart_before_the_kernel_or_v8_ends_it() {
+    let Some(group) = Cgroup::new(2048 << 20) else {
+        return skip("no memory cgroup can be made here");
+    };
+    let site = Site::new(NEWEST);
+    site.write_config(GOOD_CONFIG);
+    let script = site.file("leak.js");
+    let mark = site.file("leaked");
+    fs::write(&script, LEAK.replace("MARK", &mark.display().to_string())).expect("our file");
+    site.hook(&format!("set -- --require {} \"$@\"", script.display()));
+    let mut keeper = site.keep_with_mounts(&[], &group.enter());
+    site.wait_until_ready(&keeper);
+    let told = keeper.wait_for_line(
+        Duration::from_secs(900),
+        "the gateway leaks and is restarted",
+    );
+    println!("{told}");
+    site.wait_for_start(2, &keeper);
+    site.wait_until_ready(&keeper);
+    let log = keeper.own_log();
+    assert_eq!(keeper.count("class=oom"), 0, "{log:?}");
+    assert_eq!(keeper.count("cause=memory"), 1, "{log:?}");
+    assert_eq!(keeper.count("is killed"), 0, "it drained: {log:?}");
+    assert_eq!(keeper.count("memory is no longer short"), 0, "{log:?}");
+    assert_eq!(keeper.stop().0, Some(0));
+}
