@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const HOLDER: &str = "instance.json";
 const CHILD: &str = "child.json";
@@ -24,6 +25,9 @@ const RECORD_MAX_BYTES: usize = 4096;
 pub struct InstanceLock {
     held: Option<File>,
 }
+
+/// A clawkeeper that was killed keeps its lock until the last write that one of its threads waits for is done.
+const DYING: Duration = Duration::from_secs(3);
 
 /// Waits until nobody else holds this folder, and holds it until the answer is dropped.
 ///
@@ -81,17 +85,25 @@ impl InstanceLock {
         {
             return Instance::Ours;
         }
-        match fs2::FileExt::try_lock_exclusive(&folder) {
-            Ok(()) => {
-                self.held = Some(folder);
-                Instance::Ours
+        let began = Instant::now();
+        loop {
+            match fs2::FileExt::try_lock_exclusive(&folder) {
+                Ok(()) => {
+                    self.held = Some(folder);
+                    return Instance::Ours;
+                }
+                Err(error) if errno_of(&error) != Errno::EWOULDBLOCK => {
+                    return Instance::Unavailable {
+                        error: error.to_string(),
+                    };
+                }
+                Err(_) if began.elapsed() < DYING => std::thread::sleep(DYING / 100),
+                Err(_) => {
+                    return Instance::Theirs {
+                        holder: holder(state_dir),
+                    };
+                }
             }
-            Err(error) if errno_of(&error) == Errno::EWOULDBLOCK => Instance::Theirs {
-                holder: holder(state_dir),
-            },
-            Err(error) => Instance::Unavailable {
-                error: error.to_string(),
-            },
         }
     }
 }

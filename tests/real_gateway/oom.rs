@@ -30,7 +30,7 @@ fn a_heap_that_is_too_small_is_told_and_kept_with_v8s_last_words() {
         "[ $(wc -l <{}) != 1 ] || set -- --max-old-space-size={TOO_SMALL_MB} \"$@\"",
         starts.display()
     ));
-    let mut keeper = site.keep(&["--heap-dump", "report"]);
+    let mut keeper = site.keep(&["--heap-dump", "report", "--heap", "off"]);
     let line = keeper.wait_for_line(READY, "gateway exited");
     println!("{line}");
     assert!(line.contains("class=oom-heap"), "{line}");
