@@ -8,6 +8,7 @@ pub mod dumps;
 pub mod early;
 pub mod folder;
 pub mod footprint;
+pub mod gateway_call;
 pub mod http;
 pub mod incidents;
 pub mod init;

@@ -2,16 +2,12 @@
 //!
 //! It runs as the gateway's user, with the gateway's environment, at low priority, and is the first
 //! process the kernel kills when memory runs out: an answer is never worth the gateway.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "this module opens /dev/null and waits for a child"
-)]
+#![allow(clippy::disallowed_methods, reason = "this module waits for a child")]
 
+use super::gateway_call;
 use super::launch::Launch;
-use super::memory;
-use super::spawn::{self, SignalSetup, Spec};
+use super::spawn::{self, Spec};
 use crate::gateway::config::{Answer, MAX_ANSWER_BYTES, VALIDATE, answer};
-use crate::settings::MARK;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
@@ -20,7 +16,6 @@ use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -52,10 +47,7 @@ pub fn question(launch: &Launch, config: &Path) -> Result<Question, String> {
         Some(version) => return Err(format!("OpenClaw {version} has no validator to be asked")),
         None => return Err("the gateway's program was not found from here".to_owned()),
     }
-    if memory::available() < MEMORY_NEEDED {
-        let needed = MEMORY_NEEDED >> 20;
-        return Err(format!("less than {needed} MB of memory are free"));
-    }
+    gateway_call::has_room(MEMORY_NEEDED)?;
     let failed = |errno: Errno| format!("failed to make room for its answer: {errno}");
     let output = memfd_create(c"validation", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
     let answer = File::from(output.try_clone().map_err(|error| error.to_string())?);
@@ -63,9 +55,8 @@ pub fn question(launch: &Launch, config: &Path) -> Result<Question, String> {
     environment
         .retain(|(name, _)| name != "OPENCLAW_CONFIG_PATH" && name != "CLAWDBOT_CONFIG_PATH");
     environment.push(("OPENCLAW_CONFIG_PATH".into(), config.into()));
-    environment.push((MARK.into(), format!("{}.call", std::process::id()).into()));
-    let program = launch.argv.first().cloned().unwrap_or_default();
-    let is_node = Path::new(&program).file_name() == Some(OsStr::new("node"));
+    let program = launch.argv.first().map(Path::new);
+    let is_node = program.and_then(Path::file_name) == Some(OsStr::new("node"));
     let heap = is_node.then(|| OsString::from(format!("--max-old-space-size={HEAP_MB}")));
     let entry = launch.command.entry.iter();
     let args = heap
@@ -74,22 +65,7 @@ pub fn question(launch: &Launch, config: &Path) -> Result<Question, String> {
         .chain(VALIDATE.map(OsString::from))
         .collect();
     Ok(Question {
-        spec: Spec {
-            program,
-            args,
-            env: Some(environment),
-            cwd: None,
-            stdin: Some(null()?),
-            stdout: Some(output),
-            stderr: Some(null()?),
-            process_group: true,
-            foreground: None,
-            credentials: launch.account.credentials(),
-            parent_death_signal: Some(Signal::SIGKILL),
-            no_new_privs: true,
-            oom_score_adj: Some(1000),
-            signals: SignalSetup::Default,
-        },
+        spec: gateway_call::spec(launch, args, environment, Some(output))?,
         answer,
     })
 }
@@ -134,13 +110,4 @@ fn ends_in_time(pid: Pid) -> bool {
         std::thread::sleep(LOOK_AGAIN);
     }
     true
-}
-
-fn null() -> Result<OwnedFd, String> {
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null");
-    null.map(OwnedFd::from)
-        .map_err(|error| format!("failed to open /dev/null: {error}"))
 }

@@ -3,22 +3,20 @@
 //! Measured after a burst of crashes: this brings channels back within seconds of the gateway being ready,
 //! where waiting for the breaker's window takes five minutes.
 
+use super::super::gateway_call;
 use super::super::launch::Launch;
-use super::super::memory;
 use super::super::probe;
 use super::super::reap::Waited;
-use super::super::spawn::{self, SignalSetup, Spec};
+use super::super::spawn::{self, Spec};
 use super::Supervisor;
 use super::act::address;
 use crate::core::event::{Attempt, Event};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget};
 use crate::core::time::Millis;
-use crate::settings::MARK;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,11 +123,8 @@ async fn start(launch: &Arc<Launch>, calls: &Calls) -> Result<Vec<String>, Strin
     else {
         return Err("/readyz gave no answer that lists them".to_owned());
     };
-    if !body.suppressed.is_empty() && memory::available() < MEMORY_NEEDED {
-        return Err(format!(
-            "less than {} MB of memory are free",
-            MEMORY_NEEDED >> 20
-        ));
+    if !body.suppressed.is_empty() {
+        gateway_call::has_room(MEMORY_NEEDED)?;
     }
     let mut started = Vec::new();
     for channel in body.suppressed.into_iter().take(CHANNELS_MAX) {
@@ -146,7 +141,6 @@ async fn start(launch: &Arc<Launch>, calls: &Calls) -> Result<Vec<String>, Strin
 
 /// `node dist/index.js gateway call channels.start …`, as the gateway's user; the token stays in the environment.
 fn call(launch: &Launch, channel: &str, port: u16) -> Result<Spec, String> {
-    let program = launch.argv.first().cloned().unwrap_or_default();
     let entry = launch
         .command
         .entry
@@ -164,29 +158,6 @@ fn call(launch: &Launch, channel: &str, port: u16) -> Result<Spec, String> {
     let mut environment = launch.environment.clone();
     environment.retain(|(name, _)| name != "OPENCLAW_GATEWAY_PORT");
     environment.push(("OPENCLAW_GATEWAY_PORT".into(), port.to_string().into()));
-    environment.push((MARK.into(), format!("{}.call", std::process::id()).into()));
-    let null = || {
-        let null = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null");
-        null.map(OwnedFd::from)
-            .map_err(|error| format!("failed to open /dev/null: {error}"))
-    };
-    Ok(Spec {
-        program,
-        args: entry.into_iter().chain(words.map(OsString::from)).collect(),
-        env: Some(environment),
-        cwd: None,
-        stdin: Some(null()?),
-        stdout: Some(null()?),
-        stderr: Some(null()?),
-        process_group: true,
-        foreground: None,
-        credentials: launch.account.credentials(),
-        parent_death_signal: Some(Signal::SIGKILL),
-        no_new_privs: true,
-        oom_score_adj: Some(1000),
-        signals: SignalSetup::Default,
-    })
+    let args = entry.into_iter().chain(words.map(OsString::from)).collect();
+    gateway_call::spec(launch, args, environment, None)
 }

@@ -263,15 +263,16 @@ fn policy(settings: &Settings, launch: &Launch, limit: &MemoryLimit, heap: &heap
         Some(_) | None => ProbeTarget::Startupz,
     };
     let own_port = launch.is_on_fly().then(|| launch.port(None));
+    let stop_timeout = settings
+        .stop_timeout
+        .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT);
     Policy {
         pace: Pace {
             backoff_min: settings.backoff_min,
             backoff_max: settings.backoff_max,
             reset_after: Millis::from_secs(600),
         },
-        stop_timeout: settings
-            .stop_timeout
-            .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT),
+        stop_timeout,
         startup_timeout: settings.startup_timeout,
         liveness_timeout: settings.liveness_timeout,
         // A short timeout is kept only by asking often enough.
@@ -298,9 +299,7 @@ fn policy(settings: &Settings, launch: &Launch, limit: &MemoryLimit, heap: &heap
             restarts_per_hour: settings
                 .memory_restart
                 .then_some(settings.memory_restarts_per_hour),
-            drain: settings
-                .stop_timeout
-                .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT),
+            drain: stop_timeout,
             heap_full: heap.full_at(),
         },
         seed: clock::wall().0 ^ (u64::from(std::process::id()) << 32),
