@@ -9,6 +9,7 @@ pub mod config;
 pub mod config_history;
 pub mod event;
 pub mod exit_class;
+pub mod history;
 pub mod incident;
 pub mod leftovers;
 pub mod locks;

@@ -193,6 +193,26 @@ impl Folder {
             .map_err(|errno| fail("create", &self.path.join(name), errno))
     }
 
+    /// Opens a regular file for reading and writing at any place, creating it where there is none; what is no file is
+    /// refused as in [`Folder::open_file`].
+    pub fn open_or_create(&self, name: &OsStr, mode: u32) -> Result<File, FileError> {
+        let flags = OFlag::O_RDWR
+            | OFlag::O_CREAT
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_CLOEXEC;
+        let failed = |errno| fail("open", &self.path.join(name), errno);
+        let mode = Mode::from_bits_truncate(mode);
+        let fd = openat(&self.fd, name, flags, mode).map_err(failed)?;
+        let stat = fstat(&fd).map_err(failed)?;
+        // A second name would be a file of somebody else's that is to be written through us.
+        if is_kind(&stat, SFlag::S_IFREG) && stat.st_nlink == 1 {
+            Ok(File::from(fd))
+        } else {
+            Err(failed(Errno::EINVAL))
+        }
+    }
+
     /// Moves a name into another folder of the same file system.
     pub fn move_to(&self, name: &OsStr, target: &Self, new_name: &OsStr) -> Result<(), FileError> {
         renameat(&self.fd, name, &target.fd, new_name)

@@ -4,10 +4,13 @@
 //! `journal.ndjson` is being written, `journal.1.ndjson` is the one before.
 //! A thread of its own writes them: a slow disk must not slow the supervisor. A line is appended in one write,
 //! so that a kill at any instruction leaves whole lines and at most one cut one, which a replay passes over.
+//! It writes the history's minutes as well.
 
 use super::folder::Folder;
+use super::history;
 use super::state;
 use crate::core::event::Event;
+use crate::core::history::Minute;
 use crate::core::machine::Core;
 use crate::core::memory::Sample;
 use crate::core::readiness::is_alive;
@@ -58,10 +61,16 @@ pub enum Line {
     },
 }
 
+/// What the thread is to write.
+enum Writing {
+    Line(Vec<u8>),
+    Minute(Minute),
+}
+
 /// Where events go.
 #[derive(Debug)]
 pub struct Journal {
-    lines: Option<SyncSender<Vec<u8>>>,
+    lines: Option<SyncSender<Writing>>,
     /// Lines from before the state folder was known to be ours; written once it is.
     held: Option<Vec<Vec<u8>>>,
     written: usize,
@@ -148,6 +157,14 @@ impl Journal {
             && sample.available.0.abs_diff(last.available.0) < margin
     }
 
+    /// Writes a minute of the history, unless the state folder is not known to be ours.
+    pub fn minute(&self, minute: Minute) {
+        if let (Some(queue), None) = (&self.lines, &self.held) {
+            // A disk that hangs costs minutes of a chart.
+            let _ = queue.try_send(Writing::Minute(minute));
+        }
+    }
+
     /// Takes no more events; the thread writes what is waiting and ends.
     pub fn end(&mut self) {
         self.lines = None;
@@ -198,7 +215,7 @@ impl Journal {
         if self
             .lines
             .as_ref()
-            .is_some_and(|lines| lines.try_send(line).is_err())
+            .is_some_and(|lines| lines.try_send(Writing::Line(line)).is_err())
         {
             self.start_anew();
         }
@@ -215,21 +232,32 @@ fn is_answer(event: &Event) -> bool {
 }
 
 /// Runs until the journal is closed.
-fn write(state_dir: &Path, queue: &Receiver<Vec<u8>>) {
+fn write(state_dir: &Path, queue: &Receiver<Writing>) {
     let mut open: Option<File> = None;
-    for line in queue {
-        if line.starts_with(b"{\"snapshot\"") {
-            open = begin_segment(state_dir);
-        }
-        // A volume that cannot be written is reported by the volume's own probe.
-        if let Some(file) = &mut open {
-            let _ = file.write_all(&line);
+    // A volume that cannot be written is reported by the volume's own probe.
+    for writing in queue {
+        match writing {
+            Writing::Line(line) => {
+                if line.starts_with(b"{\"snapshot\"") {
+                    open = begin_segment(state_dir);
+                }
+                if let Some(file) = &mut open {
+                    let _ = file.write_all(&line);
+                }
+            }
+            Writing::Minute(minute) => {
+                let _ = private(state_dir).map(|folder| history::write(&folder, minute));
+            }
         }
     }
 }
 
+fn private(state_dir: &Path) -> Option<Folder> {
+    state::open_private(&Folder::open(state_dir).ok()?).ok()
+}
+
 fn begin_segment(state_dir: &Path) -> Option<File> {
-    let private = state::open_private(&Folder::open(state_dir).ok()?).ok()?;
+    let private = private(state_dir)?;
     let (current, previous) = (OsStr::new(CURRENT), OsStr::new(PREVIOUS));
     // There may be none yet.
     let _ = private.move_to(current, &private, previous);

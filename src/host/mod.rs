@@ -9,6 +9,7 @@ pub mod early;
 pub mod folder;
 pub mod footprint;
 pub mod gateway_call;
+pub mod history;
 pub mod http;
 pub mod incidents;
 pub mod init;

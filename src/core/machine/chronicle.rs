@@ -2,6 +2,7 @@
 
 use super::super::action::{HoldWhy, Stage};
 use super::super::exit_class::{ExitClass, ExitStatus, StopCause};
+use super::super::history::Glance;
 use super::super::status::{GatewayStatus, Hold, LastExit, RestartClass, Status, VolumeSeen};
 use super::super::time::{Millis, Mono};
 use super::super::volume::{VolumeFacts, WriteProbe};
@@ -118,6 +119,18 @@ impl Core {
             config_generation: self.reload.generation(),
             config_verdict: self.reload.verdict_word(),
             volume: told.volume,
+        }
+    }
+
+    /// What the history of minutes wants to know.
+    #[must_use]
+    pub fn glance(&self) -> Glance {
+        Glance {
+            phase: self.phase_word(),
+            is_ready: self.is_at_rest(),
+            starts: self.chronicle.starts,
+            memory: self.memory.series().last().copied(),
+            heap_full: self.policy.memory.heap_full,
         }
     }
 

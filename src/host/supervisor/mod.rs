@@ -33,12 +33,13 @@ use super::state::InstanceLock;
 use crate::core::action::Ending;
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::exit_class::{ExitStatus, Marker};
+use crate::core::history::Recorder;
 use crate::core::machine::{Core, Policy};
 use crate::core::memory::MemoryPolicy;
 use crate::core::readiness::{Expected, ProbeTarget};
 use crate::core::reload::Sign;
 use crate::core::restart::Pace;
-use crate::core::time::Millis;
+use crate::core::time::{Millis, WallMs};
 use crate::exit::Exit;
 use crate::gateway::{self, Version};
 use crate::render::LogLine;
@@ -78,6 +79,8 @@ pub(super) struct Supervisor {
     proc: Proc,
     relay: Arc<Relay>,
     journal: Journal,
+    /// The minute that is not over yet.
+    history: Recorder,
     queue: VecDeque<Event>,
     sender: mpsc::Sender<Event>,
     receiver: mpsc::Receiver<Event>,
@@ -179,6 +182,7 @@ fn begin(
         journal: Journal::open(&launch.state_dir, &core, clock.now(), clock::wall()),
         core,
         clock,
+        history: Recorder::default(),
         proc: Proc::default(),
         settings: Arc::new(settings),
         launch,
@@ -202,6 +206,9 @@ fn begin(
         calls: channels::Calls::default(),
     };
     let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
+    if let Some(minute) = supervisor.history.finish(clock::wall()) {
+        supervisor.journal.minute(minute);
+    }
     // Both threads finish side by side. Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
     supervisor.journal.end();
     let _ = relay.shutdown(LAST_OUTPUT);
@@ -364,7 +371,7 @@ impl Supervisor {
             }
             let core_deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
             let tree_look = self.tree.as_ref().map(|tree| tree.look_at);
-            let wake_at = [core_deadline, tree_look, self.poll_at()]
+            let wake_at = [core_deadline, tree_look, self.poll_at(), self.minute_at()]
                 .into_iter()
                 .flatten()
                 .min();
@@ -380,6 +387,7 @@ impl Supervisor {
                 () = sleep_until(wake_at) => {
                     self.step_tree();
                     self.poll_config();
+                    self.note_history(clock::wall());
                     if core_deadline.is_some_and(|at| Instant::now() >= at) {
                         self.queue.push_back(Event::DeadlinePassed);
                     }
@@ -409,11 +417,24 @@ impl Supervisor {
         for action in self.core.step(now, event.clone()) {
             self.act(action);
         }
-        self.journal
-            .record(was_quiet, &self.core, now, clock::wall(), event);
+        let wall = clock::wall();
+        self.note_history(wall);
+        self.journal.record(was_quiet, &self.core, now, wall, event);
         if !was_quiet && self.core.is_at_rest() {
             footprint::shrink();
         }
+    }
+
+    fn note_history(&mut self, now: WallMs) {
+        if let Some(minute) = self.history.note(now, self.core.glance()) {
+            self.journal.minute(minute);
+        }
+    }
+
+    /// When a minute is closed that nothing else has closed.
+    fn minute_at(&self) -> Option<Instant> {
+        let wait = self.history.due()?.0.saturating_sub(clock::wall().0);
+        Some(Instant::now() + Duration::from_millis(wait))
     }
 
     /// Takes every child that has ended; the gateway's own end becomes an event.
