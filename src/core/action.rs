@@ -1,6 +1,7 @@
 //! What the core wants done. Imperative; each is answered by exactly one [`Event`](super::event::Event), or by none where its doc says so.
 
 use super::config::{ConfigState, Finding, Severity};
+use super::control::{Answer, Op, Peer};
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::incident::{Incident, MemoryStory};
@@ -141,6 +142,13 @@ pub enum Action {
     RollBackConfig {
         /// For the answer.
         attempt: Attempt,
+    },
+    /// Answer a request. No answer.
+    Reply {
+        /// Of the request.
+        id: u64,
+        /// What to say.
+        answer: Answer,
     },
     /// Say something. No answer.
     Report(Report),
@@ -503,6 +511,25 @@ pub enum Report {
         path: PathBuf,
         /// Where the broken one is kept.
         broken: PathBuf,
+    },
+    /// Somebody asked for something, and it is being done.
+    Requested {
+        /// What.
+        op: Op,
+        /// Who.
+        peer: Peer,
+    },
+    /// No gateway runs, and none is started until the pause ends.
+    Paused {
+        /// It ends by itself after this long.
+        limit: Option<Millis>,
+    },
+    /// The pause is over.
+    Resumed {
+        /// How long no gateway was started.
+        after: Millis,
+        /// True when its time was up, false when somebody asked for it.
+        by_limit: bool,
     },
     /// The last line.
     Ending(Ending),

@@ -1,6 +1,7 @@
 //! Past facts. The shell turns everything that happens into one of these; the core sees nothing else.
 
 use super::config::ConfigFacts;
+use super::control::{Op, Peer};
 use super::exit_class::{ExitStatus, Marker};
 use super::leftovers::ProcessFacts;
 use super::locks::LockFacts;
@@ -208,6 +209,15 @@ pub enum Event {
         attempt: Attempt,
         /// Where the broken file is kept now, or why nothing was changed.
         result: Result<PathBuf, String>,
+    },
+    /// A person asks for something. Answered at once by [`Reply`](super::action::Action::Reply).
+    Requested {
+        /// For the answer.
+        id: u64,
+        /// What.
+        op: Op,
+        /// Who.
+        peer: Peer,
     },
 }
 

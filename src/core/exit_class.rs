@@ -34,6 +34,10 @@ pub enum StopCause {
     Memory,
     /// It made no progress towards ready.
     StartTimeout,
+    /// A person asked for a restart.
+    Restart,
+    /// A person asked for a pause.
+    Pause,
     /// clawkeeper itself was told to stop.
     Shutdown,
 }

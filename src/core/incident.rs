@@ -126,9 +126,13 @@ pub const fn is_worth_keeping(class: &ExitClass) -> bool {
         // A refusal holds and says why until it is mended; the others are wanted.
         ExitClass::Refused(_)
         | ExitClass::Relaunch
-        | ExitClass::Requested(StopCause::ChannelsOff | StopCause::Reload | StopCause::Shutdown) => {
-            false
-        }
+        | ExitClass::Requested(
+            StopCause::ChannelsOff
+            | StopCause::Reload
+            | StopCause::Restart
+            | StopCause::Pause
+            | StopCause::Shutdown,
+        ) => false,
         ExitClass::Requested(StopCause::Hung | StopCause::Memory | StopCause::StartTimeout)
         | ExitClass::Crash { .. }
         | ExitClass::Signal { .. }

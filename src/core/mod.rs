@@ -7,6 +7,7 @@
 pub mod action;
 pub mod config;
 pub mod config_history;
+pub mod control;
 pub mod event;
 pub mod exit_class;
 pub mod history;

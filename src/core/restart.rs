@@ -92,6 +92,8 @@ impl History {
                 StopCause::ChannelsOff
                 | StopCause::Reload
                 | StopCause::Memory
+                | StopCause::Restart
+                | StopCause::Pause
                 | StopCause::Shutdown,
             ) => Millis(0),
             ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)

@@ -28,6 +28,8 @@ pub struct Status {
     pub restarts: [u64; RestartClass::ALL.len()],
     /// Why no gateway is started, until one is.
     pub hold: Option<Hold>,
+    /// That no gateway is wanted, from the request on.
+    pub pause: Option<Pause>,
     /// Until the next start is tried, in a back-off or hold.
     pub next_look_in: Option<Millis>,
     /// Why the gateway is being stopped, while it is.
@@ -51,7 +53,7 @@ pub struct Status {
 }
 
 /// Every word that [`Status::phase`] may be.
-pub const PHASES: [&str; 10] = [
+pub const PHASES: [&str; 11] = [
     "new",
     "preflight",
     "starting",
@@ -60,6 +62,7 @@ pub const PHASES: [&str; 10] = [
     "classifying",
     "backoff",
     "held",
+    "paused",
     "closing",
     "exited",
 ];
@@ -71,6 +74,15 @@ pub struct Hold {
     pub why: HoldWhy,
     /// Since it began to hold.
     pub held_for: Millis,
+}
+
+/// A pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// Since it was asked for.
+    pub paused_for: Millis,
+    /// Until it ends by itself.
+    pub resumes_in: Option<Millis>,
 }
 
 /// The gateway's process.
@@ -147,12 +159,14 @@ pub enum RestartClass {
 
 impl RestartClass {
     /// All that a start can follow; nothing follows a shutdown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Requested(StopCause::ChannelsOff),
         Self::Requested(StopCause::Reload),
         Self::Requested(StopCause::Hung),
         Self::Requested(StopCause::Memory),
         Self::Requested(StopCause::StartTimeout),
+        Self::Requested(StopCause::Restart),
+        Self::Requested(StopCause::Pause),
         Self::Relaunch,
         Self::Refused,
         Self::Crash,
@@ -214,12 +228,14 @@ impl RestartClass {
             Self::Requested(StopCause::Memory) => 3,
             Self::Requested(StopCause::StartTimeout) => 4,
             Self::Requested(StopCause::Shutdown) => return None,
-            Self::Relaunch => 5,
-            Self::Refused => 6,
-            Self::Crash => 7,
-            Self::Signal => 8,
-            Self::OomKernel => 9,
-            Self::OomHeap => 10,
+            Self::Requested(StopCause::Restart) => 5,
+            Self::Requested(StopCause::Pause) => 6,
+            Self::Relaunch => 7,
+            Self::Refused => 8,
+            Self::Crash => 9,
+            Self::Signal => 10,
+            Self::OomKernel => 11,
+            Self::OomHeap => 12,
         })
     }
 }

@@ -12,6 +12,7 @@ use super::clock;
 use super::launch::Launch;
 use super::log;
 use super::volume;
+use crate::core::control::{Answer, Op, Peer};
 use crate::core::status::Status;
 use crate::core::volume::Space;
 use crate::gateway::Version;
@@ -70,8 +71,21 @@ const GIVE_WAY_TIME: Duration = Duration::from_secs(1);
 
 const FIX: &str = "set CLAWKEEPER_HEALTH_LISTEN to another ADDRESS:PORT, or to off";
 
-/// A question to the loop; it answers with its status.
-pub type Question = oneshot::Sender<Status>;
+/// A question to the loop. Whoever asked may have gone when the answer comes.
+#[derive(Debug)]
+pub enum Question {
+    /// How things stand.
+    Status(oneshot::Sender<Status>),
+    /// Something is to be done.
+    Request {
+        /// What.
+        op: Op,
+        /// Who asks.
+        peer: Peer,
+        /// For the answer.
+        reply: oneshot::Sender<Answer>,
+    },
+}
 
 /// What an answer is made from.
 #[derive(Debug, Clone)]
@@ -99,7 +113,7 @@ impl Desk {
     async fn status(&self) -> Option<Status> {
         let (question, answer) = oneshot::channel();
         let ask = async {
-            self.questions.send(question).await.ok()?;
+            self.questions.send(Question::Status(question)).await.ok()?;
             answer.await.ok()
         };
         timeout(LOOP_TIME, ask).await.ok().flatten()

@@ -1,7 +1,7 @@
 //! The answers of the health listener, but for the metrics. No value of the config or the environment is in them.
 
 use super::problem::{hold_why, stage_words};
-use super::report::{cause_word, signal_name};
+use super::report::{PAUSED, RESUME, cause_word, signal_name};
 use crate::core::exit_class::{ExitClass, ExitStatus};
 use crate::core::status::{LastExit, Status};
 use crate::core::time::{Millis, WallMs};
@@ -100,6 +100,7 @@ fn why(status: &Status) -> (Option<String>, Option<String>) {
         return (Some(first_line(&why)), Some(fix));
     }
     let why = match status.phase {
+        "paused" => return (Some(PAUSED.to_owned()), Some(RESUME.to_owned())),
         "new" => "clawkeeper begins".to_owned(),
         "preflight" => status
             .stage
@@ -181,6 +182,7 @@ mod tests {
             starts: 1,
             restarts: Default::default(),
             hold: None,
+            pause: None,
             next_look_in: None,
             stopping: None,
             gateway: None,

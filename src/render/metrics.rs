@@ -353,6 +353,7 @@ mod tests {
             starts: 2,
             restarts: [1; RestartClass::ALL.len()],
             hold: None,
+            pause: None,
             next_look_in: None,
             stopping: None,
             gateway: Some(GatewayStatus {

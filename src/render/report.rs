@@ -95,6 +95,23 @@ pub fn report(report: &Report) -> LogLine {
                 .field("broken", broken.display())
                 .field("fix", edit::REPAIR)
         }
+        Report::Requested { op, peer } => LogLine::info("asked for by a person")
+            .field("what", op.word())
+            .field("by_pid", peer.pid)
+            .field("by_uid", peer.uid),
+        Report::Paused { limit } => LogLine::warn(PAUSED)
+            .maybe("resumes_in", *limit)
+            .field("fix", RESUME),
+        Report::Resumed { after, by_limit } => LogLine::info("the pause is over")
+            .field("after", after)
+            .field(
+                "why",
+                if *by_limit {
+                    "its time is up"
+                } else {
+                    "asked for"
+                },
+            ),
         Report::Ending(ending) => ending_line(*ending),
         Report::Started { attempt, pid } => LogLine::info("gateway started")
             .field("pid", pid)
@@ -208,6 +225,8 @@ fn stopping(cause: StopCause, signal: Option<&(String, Option<i32>)>, timeout: M
         StopCause::StartTimeout => {
             LogLine::error("restarting the gateway: its start makes no progress")
         }
+        StopCause::Restart => LogLine::info("restarting the gateway, drained, as asked for"),
+        StopCause::Pause => LogLine::info("draining the gateway for a pause"),
     };
     let line = match signal {
         Some((name, sender)) => line.field("signal", name).maybe("from_pid", *sender),
@@ -248,6 +267,11 @@ fn ending_line(ending: Ending) -> LogLine {
     }
 }
 
+/// What a pause is, wherever it is told.
+pub(super) const PAUSED: &str = "paused: no gateway runs until somebody resumes it";
+/// What ends one.
+pub(super) const RESUME: &str = "clawkeeper resume";
+
 const fn leftover_why(why: LeftoverWhy) -> &'static str {
     match why {
         LeftoverWhy::RecordedChild => "clawkeeper's record names it as its last gateway",
@@ -265,6 +289,8 @@ pub(super) const fn cause_word(cause: StopCause) -> &'static str {
         StopCause::Hung => "hung",
         StopCause::Memory => "memory",
         StopCause::StartTimeout => "start-timeout",
+        StopCause::Restart => "restart",
+        StopCause::Pause => "pause",
         StopCause::Shutdown => "shutdown",
     }
 }

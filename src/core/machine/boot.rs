@@ -123,12 +123,16 @@ impl Core {
             attempt: self.attempt,
             pid,
         }));
-        if self.wanted != Wanted::Gateway {
-            let signal = self.asked_by.take();
-            self.stop_gateway(now, StopCause::Shutdown, signal, out);
-        } else {
-            out.push(Action::Watch);
-            self.follow_config(now, out);
+        match self.wanted {
+            Wanted::Gateway => {
+                out.push(Action::Watch);
+                self.follow_config(now, out);
+            }
+            Wanted::Pause { .. } => self.stop_gateway(now, StopCause::Pause, None, out),
+            Wanted::End(_) => {
+                let signal = self.asked_by.take();
+                self.stop_gateway(now, StopCause::Shutdown, signal, out);
+            }
         }
     }
 
@@ -143,6 +147,7 @@ impl Core {
             | Phase::Classifying { .. }
             | Phase::Backoff { .. }
             | Phase::Held { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => None,
         };
@@ -344,6 +349,7 @@ impl Core {
             | Phase::Classifying { .. }
             | Phase::Backoff { .. }
             | Phase::Held { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => {}
         }

@@ -41,6 +41,10 @@ impl Chronicle {
         self.hold = Some((since, why.clone()));
     }
 
+    pub(super) fn forget_hold(&mut self) {
+        self.hold = None;
+    }
+
     pub(super) fn note_start(&mut self) {
         self.hold = None;
         self.starts = self.starts.saturating_add(1);
@@ -104,6 +108,7 @@ impl Core {
                 why: why.clone(),
                 held_for: now.since(*since),
             }),
+            pause: self.pause_status(now),
             next_look_in: self.next_look().map(|at| at.since(now)),
             stopping: self.stop_cause(),
             gateway: self.gateway_status(now),
@@ -134,6 +139,11 @@ impl Core {
         }
     }
 
+    /// Gateways started so far.
+    pub(super) const fn starts(&self) -> u64 {
+        self.chronicle.starts
+    }
+
     const fn stage(&self) -> Option<Stage> {
         if let Phase::Preflight { stage, .. } = &self.phase {
             Some(*stage)
@@ -160,6 +170,7 @@ impl Core {
             | Phase::Running
             | Phase::Stopping { .. }
             | Phase::Classifying { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => None,
         }

@@ -16,11 +16,14 @@
 //!      Stopping{cause} ── exited ────────────────┘
 //! ```
 //!
-//! Every phase but `Held` and `Exited` has a deadline; `Held` has a time for its next look.
+//! A person may ask for a pause: from any phase to `Paused`, once no gateway is left, and from there to `Preflight`.
+//!
+//! Every phase but `Held`, `Paused` and `Exited` has a deadline; `Held` has a time for its next look.
 
 mod autopsy;
 mod boot;
 mod chronicle;
+mod control;
 mod memory_watch;
 mod obstacles;
 mod preflight;
@@ -170,6 +173,8 @@ enum Phase {
     Backoff { until: Mono },
     /// No start until something changes.
     Held { retry_at: Mono },
+    /// A person wants no gateway, and none is left.
+    Paused { until: Option<Mono> },
     /// Told to stop and no gateway left: ending what remains of the tree.
     Closing { deadline: Mono },
     /// Nothing follows.
@@ -186,6 +191,11 @@ struct TreeResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wanted {
     Gateway,
+    /// A person asked for it at that time.
+    Pause {
+        since: Mono,
+        limit: Option<Millis>,
+    },
     End(Ending),
 }
 
@@ -272,6 +282,7 @@ impl Core {
                 ..
             } => self.on_look(now, out),
             Event::CauseChanged => self.on_cause_changed(now),
+            Event::Requested { id, op, peer } => self.on_request(now, id, op, peer, out),
             Event::Spawned { attempt, pid } => {
                 if self.awaits(attempt, Stage::Spawn) {
                     self.on_spawned(now, pid, out);
@@ -363,6 +374,7 @@ impl Core {
             ),
             Phase::Backoff { until } => Some(*until),
             Phase::Held { retry_at } => Some(*retry_at),
+            Phase::Paused { until } => *until,
         }
     }
 
@@ -396,6 +408,7 @@ impl Core {
             Phase::Classifying { .. } => "classifying",
             Phase::Backoff { .. } => "backoff",
             Phase::Held { .. } => "held",
+            Phase::Paused { .. } => "paused",
             Phase::Closing { .. } => "closing",
             Phase::Exited => "exited",
         }
@@ -435,6 +448,7 @@ impl Core {
             // A volume that filled up or died may be why it crashes, and the gateway does not always say so.
             Phase::Backoff { .. } => self.begin_look(now, Stage::Volume, out),
             Phase::Held { .. } => self.begin_look(now, Stage::Volume, out),
+            Phase::Paused { .. } => self.resume(now, true, out),
             Phase::Closing { .. } => self.end(out),
         }
     }
@@ -452,6 +466,7 @@ impl Core {
             | Phase::Preflight { .. }
             | Phase::Stopping { .. }
             | Phase::Classifying { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => {}
         }
@@ -466,6 +481,7 @@ impl Core {
             | Phase::Stopping { .. }
             | Phase::Classifying { .. }
             | Phase::Backoff { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => {}
         }

@@ -141,6 +141,7 @@ impl Core {
             | Event::ReloadSaid { .. }
             | Event::ConfigValidated { .. }
             | Event::ConfigRolledBack { .. }
+            | Event::Requested { .. }
             | Event::CauseChanged => {}
         }
     }
@@ -260,10 +261,11 @@ impl Core {
         }
     }
 
-    /// A stop request that waited for the answer to a spawn ends instead of holding.
+    /// A stop or a pause that waited for the answer to a spawn ends or rests instead of holding.
     pub(super) fn hold_or_close(&mut self, now: Mono, why: HoldWhy, out: &mut Vec<Action>) {
         match self.wanted {
             Wanted::Gateway => self.hold(now, why, out),
+            Wanted::Pause { .. } => self.rest(now, out),
             Wanted::End(_) => self.close(now, out),
         }
     }

@@ -112,6 +112,7 @@ impl Core {
             | Event::TreeEnded { .. }
             | Event::ChannelsStarted { .. }
             | Event::MemorySampled { .. }
+            | Event::Requested { .. }
             | Event::CauseChanged => return,
         };
         self.do_deeds(now, deeds, out);

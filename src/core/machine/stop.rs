@@ -28,7 +28,7 @@ impl Core {
         sender: Option<i32>,
         out: &mut Vec<Action>,
     ) {
-        if self.wanted == Wanted::Gateway {
+        if !matches!(self.wanted, Wanted::End(_)) {
             self.wanted = Wanted::End(Ending::Stopped);
         }
         match &mut self.phase {
@@ -67,7 +67,11 @@ impl Core {
                 ..
             } => self.asked_by = Some((name, sender)),
             Phase::Classifying { .. } => say_stopping(name, sender, out),
-            Phase::New | Phase::Preflight { .. } | Phase::Backoff { .. } | Phase::Held { .. } => {
+            Phase::New
+            | Phase::Preflight { .. }
+            | Phase::Backoff { .. }
+            | Phase::Held { .. }
+            | Phase::Paused { .. } => {
                 say_stopping(name, sender, out);
                 self.close(now, out);
             }
@@ -87,6 +91,8 @@ impl Core {
             StopCause::ChannelsOff
             | StopCause::Reload
             | StopCause::Memory
+            | StopCause::Restart
+            | StopCause::Pause
             | StopCause::Shutdown => self.policy.stop_timeout,
             StopCause::Hung | StopCause::StartTimeout => self.policy.stop_timeout.min(DEAF_GRACE),
         };
@@ -124,14 +130,14 @@ impl Core {
             | Phase::Classifying { .. }
             | Phase::Backoff { .. }
             | Phase::Held { .. }
+            | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => return,
         }
         self.memory.end();
-        let scope = if self.wanted == Wanted::Gateway {
-            TreeScope::Gateway
-        } else {
-            TreeScope::Everything
+        let scope = match self.wanted {
+            Wanted::Gateway | Wanted::Pause { .. } => TreeScope::Gateway,
+            Wanted::End(_) => TreeScope::Everything,
         };
         let deadline = now.plus(CLASSIFY_DEADLINE);
         // A gateway that ended in order when it was asked to needs no evidence, and a stop does not wait for any.
@@ -174,6 +180,7 @@ impl Core {
             | Phase::Stopping { .. }
             | Phase::Backoff { .. }
             | Phase::Held { .. }
+            | Phase::Paused { .. }
             | Phase::Exited => {}
         }
     }
@@ -212,10 +219,14 @@ impl Core {
             status,
         };
         let delay = self.history.delay(&class, ended, &self.policy.pace, draw);
-        if self.wanted != Wanted::Gateway && ended_everything {
-            self.end(out);
-        } else if self.wanted != Wanted::Gateway {
-            self.close(now, out);
+        if let Wanted::End(_) = self.wanted {
+            if ended_everything {
+                self.end(out);
+            } else {
+                self.close(now, out);
+            }
+        } else if let Wanted::Pause { .. } = self.wanted {
+            self.rest(now, out);
         } else if !survivors.is_empty() {
             self.hold(now, HoldWhy::LeftoversSurvive(survivors), out);
         } else if let ExitClass::Refused(refusal) = class {
@@ -262,7 +273,7 @@ impl Core {
     /// The last step: says how it ends and ends.
     pub(super) fn end(&mut self, out: &mut Vec<Action>) {
         let ending = match self.wanted {
-            Wanted::Gateway => Ending::Stopped,
+            Wanted::Gateway | Wanted::Pause { .. } => Ending::Stopped,
             Wanted::End(ending) => ending,
         };
         self.phase = Phase::Exited;

@@ -112,6 +112,11 @@ impl Supervisor {
             } => self.validate_config(attempt, generation),
             Action::KeepConfig { bytes } => self.keep_config(bytes),
             Action::RollBackConfig { attempt } => self.roll_back_config(attempt),
+            Action::Reply { id, answer } => {
+                if let Some((_, reply)) = self.asked.take_if(|(asked, _)| *asked == id) {
+                    let _ = reply.send(answer);
+                }
+            }
             Action::Report(report) => log::emit(&render::report(&report)),
             Action::Exit(ending) => self.ending = Some(ending),
         }

@@ -31,6 +31,7 @@ use super::relay::{LineEvent, Relay, RelayError, Sinks};
 use super::signals::Signals;
 use super::state::InstanceLock;
 use crate::core::action::Ending;
+use crate::core::control::Answer;
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::history::Recorder;
@@ -51,7 +52,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Events from other threads that wait for the loop. Every sender sends at most a handful per attempt.
@@ -87,6 +88,10 @@ pub(super) struct Supervisor {
     /// What the health listener wants to know.
     questions: mpsc::Receiver<Question>,
     health: Option<Listening>,
+    /// Requests so far.
+    requests: u64,
+    /// The one that is being answered.
+    asked: Option<(u64, oneshot::Sender<Answer>)>,
     instance: Arc<Mutex<InstanceLock>>,
     /// True while a look at the volume has not come back: a hanging disk gets one thread, not many.
     volume_is_busy: Arc<AtomicBool>,
@@ -192,6 +197,8 @@ fn begin(
         receiver,
         questions,
         health: None,
+        requests: 0,
+        asked: None,
         instance: Arc::default(),
         volume_is_busy: Arc::default(),
         child: None,
@@ -393,10 +400,22 @@ impl Supervisor {
                     }
                 }
                 // Last, so that nobody's questions keep the loop from its work.
-                Some(question) = self.questions.recv() => {
-                    // Whoever asked may have gone.
-                    let _ = question.send(self.core.status(self.clock.now()));
-                }
+                Some(question) = self.questions.recv() => self.hear(question),
+            }
+        }
+    }
+
+    fn hear(&mut self, question: Question) {
+        match question {
+            Question::Status(reply) => {
+                let _ = reply.send(self.core.status(self.clock.now()));
+            }
+            Question::Request { op, peer, reply } => {
+                self.requests += 1;
+                let id = self.requests;
+                self.asked = Some((id, reply));
+                // Answered within this very step, so that there is never a second one.
+                self.take_in(Event::Requested { id, op, peer });
             }
         }
     }

@@ -13,6 +13,7 @@ pub(super) fn attempt_of(event: &Event) -> Option<Attempt> {
         Event::Begun
         | Event::DeadlinePassed
         | Event::SignalReceived { .. }
+        | Event::Requested { .. }
         | Event::CauseChanged => None,
         Event::VolumeChecked { attempt, .. }
         | Event::LeftoversFound { attempt, .. }
@@ -65,6 +66,7 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         | Action::Watch
         | Action::KeepIncident(_)
         | Action::KeepConfig { .. }
+        | Action::Reply { .. }
         | Action::Report(_)
         | Action::Exit(_) => None,
     }
@@ -99,9 +101,12 @@ pub(super) fn belongs_to_a_live_gateway(lock: &LockFacts) -> bool {
 /// From SIGTERM to SIGKILL: what hangs rarely drains either.
 pub(super) fn grace(policy: &Policy, cause: StopCause) -> Millis {
     match cause {
-        StopCause::ChannelsOff | StopCause::Reload | StopCause::Memory | StopCause::Shutdown => {
-            policy.stop_timeout
-        }
+        StopCause::ChannelsOff
+        | StopCause::Reload
+        | StopCause::Memory
+        | StopCause::Restart
+        | StopCause::Pause
+        | StopCause::Shutdown => policy.stop_timeout,
         StopCause::Hung | StopCause::StartTimeout => policy.stop_timeout.min(Millis::from_secs(10)),
     }
 }

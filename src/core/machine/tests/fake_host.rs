@@ -5,6 +5,7 @@ use super::invariants::{Moment, Witness};
 use super::world::{Answer, Config, LockOwner, Newest, OnEdit, OnTerm, Process, Seeding, World};
 use super::world::{FakeProcess, Life, PORT};
 use crate::core::action::{Action, Ending, Report};
+use crate::core::control::{self, Op, Peer};
 use crate::core::event::{Attempt, Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::incident::Incident;
@@ -66,6 +67,7 @@ pub(super) struct FakeHost {
     pub(super) ending: Option<(Mono, Ending)>,
     pub(super) mends: usize,
     pub(super) nudges: Vec<Mono>,
+    pub(super) replies: Vec<control::Answer>,
     pub(super) kept: Vec<Mono>,
     pub(super) witness: Witness,
     coming: BTreeMap<(Mono, u64), Coming>,
@@ -108,6 +110,7 @@ impl FakeHost {
             ending: None,
             mends: 0,
             nudges: vec![],
+            replies: vec![],
             kept: vec![],
             coming: BTreeMap::new(),
             sequence: 0,
@@ -143,6 +146,12 @@ impl FakeHost {
             sender: None,
         };
         self.send(at, event);
+    }
+
+    pub(super) fn request(&mut self, at: u64, op: Op) {
+        let peer = Peer { pid: 40, uid: 0 };
+        let id = self.sequence;
+        self.send(at, Event::Requested { id, op, peer });
     }
 
     /// Lets time pass until `end`, or until the machine is over.
@@ -265,6 +274,7 @@ impl FakeHost {
             Action::Watch => self.is_watching = true,
             Action::KeepIncident(incident) => self.incidents.push(*incident),
             Action::KeepConfig { .. } => self.kept.push(self.now),
+            Action::Reply { answer, .. } => self.replies.push(answer),
             Action::Report(report) => self.reports.push((self.now, report)),
             Action::Exit(ending) => self.ending = Some((self.now, ending)),
             Action::Probe { timeout, .. } => {

@@ -4,6 +4,7 @@
 use super::facts::{attempt_of, belongs_to_a_live_gateway, grace, is_spawn, question_of, reports};
 use crate::core::action::{Action, HoldWhy, Report};
 use crate::core::config::{self, ConfigVerdict};
+use crate::core::control::{Answer, Op};
 use crate::core::event::{Attempt, Event, Instance, Request};
 use crate::core::exit_class::StopCause;
 use crate::core::leftovers::{self, ProcessVerdict};
@@ -38,6 +39,7 @@ pub(super) struct Witness {
     held: Option<HoldWhy>,
     edits: Edits,
     is_over: bool,
+    is_paused: bool,
     last_steps: VecDeque<Mono>,
     /// Samples in a row, of one gateway, with less than a tenth of memory left.
     tight_samples: u32,
@@ -91,6 +93,7 @@ impl Witness {
             held: None,
             edits: Edits::default(),
             is_over: false,
+            is_paused: false,
             last_steps: VecDeque::new(),
             tight_samples: 0,
             memory_restarts: vec![],
@@ -108,6 +111,8 @@ impl Witness {
         invariant_questions_belong_to_the_present_attempt(moment);
         invariant_clawkeeper_ends_without_a_gateway_behind_it(moment);
         invariant_a_stop_cause_only_grows(moment);
+        invariant_each_request_is_answered_at_once_and_only_once(moment);
+        self.invariant_nothing_is_spawned_in_a_pause(moment);
         self.invariant_nothing_is_spawned_after_a_stop_request(moment);
         self.invariant_a_start_needs_a_clean_look(moment);
         self.invariant_each_exit_is_reported_exactly_once(moment);
@@ -167,6 +172,26 @@ impl Witness {
             !(spawns && self.stop_asked.is_some()),
             "spawned after a stop"
         );
+    }
+
+    /// But for a spawn that was under way when the pause was asked for.
+    fn invariant_nothing_is_spawned_in_a_pause(&mut self, moment: &Moment<'_>) {
+        let spawns = moment.actions.iter().any(is_spawn);
+        if let Event::Requested {
+            op: Op::Pause { .. },
+            ..
+        } = moment.event
+            && is_accepted(moment)
+        {
+            self.is_paused = true;
+        }
+        for report in reports(moment.actions) {
+            self.is_paused &= !matches!(report, Report::Resumed { .. });
+        }
+        assert!(!(spawns && self.is_paused), "spawned in a pause");
+        let says_so = moment.after.status(moment.now).pause.is_some();
+        let ends = self.stop_asked.is_some();
+        assert!(says_so == self.is_paused || ends, "the status of a pause");
     }
 
     fn invariant_a_start_needs_a_clean_look(&self, moment: &Moment<'_>) {
@@ -248,7 +273,7 @@ impl Witness {
 
     fn invariant_the_same_hold_is_not_said_again(&mut self, moment: &Moment<'_>) {
         for report in reports(moment.actions) {
-            if matches!(report, Report::Ready { .. }) {
+            if matches!(report, Report::Ready { .. } | Report::Paused { .. }) {
                 self.held = None;
             }
             if let Report::Held(why) = report {
@@ -381,6 +406,7 @@ impl Told {
             | Event::ReloadSaid { .. }
             | Event::ConfigValidated { .. }
             | Event::ConfigRolledBack { .. }
+            | Event::Requested { .. }
             | Event::CauseChanged => {}
         }
         if moment.after.attempt != moment.before.attempt {
@@ -421,7 +447,7 @@ pub(super) fn invariant_only_proven_locks_are_cleared(moment: &Moment<'_>) {
     }
 }
 
-/// `Held` has a time for its next look. `Running` may wait for a probe, which has a timeout of its own.
+/// `Held` has a time for its next look, `Paused` one if it has a limit. `Running` may wait for a probe, which has a timeout of its own.
 pub(super) fn invariant_every_phase_ends_by_itself(moment: &Moment<'_>, policy: &Policy) {
     let has_deadline = moment.after.next_deadline().is_some();
     let excused = match moment.after.phase {
@@ -429,6 +455,8 @@ pub(super) fn invariant_every_phase_ends_by_itself(moment: &Moment<'_>, policy: 
             assert!(!has_deadline, "nothing is to come");
             true
         }
+        // A person ends it, or the limit that the person set.
+        Phase::Paused { until } => until.is_none(),
         Phase::Running => moment.is_probe_out || policy.liveness_timeout.is_none(),
         Phase::Preflight { .. }
         | Phase::Starting
@@ -477,5 +505,40 @@ pub(super) fn invariant_a_stop_cause_only_grows(moment: &Moment<'_>) {
         (&moment.before.phase, &moment.after.phase)
     {
         assert!(new >= old, "{old:?} became {new:?}");
+    }
+}
+
+fn is_accepted(moment: &Moment<'_>) -> bool {
+    moment.actions.iter().any(|action| {
+        matches!(
+            action,
+            Action::Reply {
+                answer: Answer::Accepted { .. },
+                ..
+            }
+        )
+    })
+}
+
+pub(super) fn invariant_each_request_is_answered_at_once_and_only_once(moment: &Moment<'_>) {
+    let answered: Vec<_> = moment
+        .actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::Reply { id, .. } = action {
+                Some(*id)
+            } else {
+                None
+            }
+        })
+        .collect();
+    let asked = if let Event::Requested { id, .. } = moment.event {
+        vec![*id]
+    } else {
+        vec![]
+    };
+    assert_eq!(answered, asked);
+    if !asked.is_empty() && !is_accepted(moment) {
+        assert_eq!(moment.after, moment.before, "refused, and yet");
     }
 }

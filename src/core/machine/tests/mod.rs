@@ -1,5 +1,6 @@
 //! The machine in a simulated world. No clock, no threads: a life of hours takes milliseconds.
 
+mod control_stories;
 mod facts;
 mod fake_host;
 mod hold_stories;

@@ -4,19 +4,20 @@ use super::fake_host::{FakeHost, POLICY};
 use super::invariants::{
     Moment, invariant_a_deadline_never_lies_behind_what_it_led_to,
     invariant_a_stop_cause_only_grows, invariant_answers_of_earlier_attempts_change_nothing,
-    invariant_every_phase_ends_by_itself, invariant_only_proven_locks_are_cleared,
-    invariant_questions_belong_to_the_present_attempt,
+    invariant_each_request_is_answered_at_once_and_only_once, invariant_every_phase_ends_by_itself,
+    invariant_only_proven_locks_are_cleared, invariant_questions_belong_to_the_present_attempt,
 };
 use super::sample_events::{SampleEvent, sample_events};
 use super::world::{
     Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Process, Timeline, World,
 };
 use crate::core::action::Action;
+use crate::core::control::Op;
 use crate::core::event::{Attempt, Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
 use crate::core::machine::{Core, Phase};
-use crate::core::time::Mono;
+use crate::core::time::{Millis, Mono};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -75,6 +76,13 @@ fn samples() -> Vec<FakeHost> {
         ..World::default()
     };
     samples.push(reached("held", broken, 0));
+    let limit = Some(Millis::from_secs(600));
+    for limit in [limit, None] {
+        let mut paused = reached("running", World::default(), 0);
+        paused.request(paused.now.0, Op::Pause { limit });
+        paused.run_until_phase("paused");
+        samples.push(paused);
+    }
     for (phase, wait) in [("closing", 100), ("exited", 60_000)] {
         let mut host = reached("preflight", stuck_after(0), 1_000);
         host.signal(1_000, Request::Stop);
@@ -141,6 +149,7 @@ fn checked_step(core: &mut Core, now: Mono, event: &Event) -> Vec<Action> {
     invariant_a_deadline_never_lies_behind_what_it_led_to(&moment);
     invariant_questions_belong_to_the_present_attempt(&moment);
     invariant_a_stop_cause_only_grows(&moment);
+    invariant_each_request_is_answered_at_once_and_only_once(&moment);
     actions
 }
 
@@ -181,6 +190,7 @@ fn name(phase: &Phase) -> String {
         Phase::Classifying { .. } => "Classifying".into(),
         Phase::Backoff { .. } => "Backoff".into(),
         Phase::Held { .. } => "Held".into(),
+        Phase::Paused { .. } => "Paused".into(),
         Phase::Closing { .. } => "Closing".into(),
         Phase::Exited => "Exited".into(),
     }
@@ -200,6 +210,7 @@ const fn deadline(phase: &Phase) -> &'static str {
         Phase::Classifying { .. } => "for the last output and the remaining processes",
         Phase::Backoff { .. } => "the delay of the row of crashes",
         Phase::Held { .. } => "the next look, by its reason",
+        Phase::Paused { .. } => "the limit of the pause, if it was given one",
         Phase::Closing { .. } => "for the remaining processes",
     }
 }

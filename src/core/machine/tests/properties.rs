@@ -6,6 +6,7 @@ use super::world::{
     Answer, Config, FakeLock, FakeProcess, Life, LockOwner, Memory, Newest, OnEdit, OnTerm,
     Process, Seeding, Timeline, Volume, World,
 };
+use crate::core::control::Op;
 use crate::core::event::{Event, Request};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
@@ -263,18 +264,34 @@ fn policies() -> impl Strategy<Value = Policy> {
         )
 }
 
-/// Signals and changes that nobody planned.
-fn disturbances() -> impl Strategy<Value = Vec<(u64, Option<Request>)>> {
-    let what = prop_oneof![Just(None), Just(Some(Request::Look))];
+/// What nobody planned.
+#[derive(Debug, Clone)]
+enum Disturbance {
+    Change,
+    Look,
+    Asked(Op),
+}
+
+/// Every pause has an end.
+fn disturbances() -> impl Strategy<Value = Vec<(u64, Disturbance)>> {
+    let limits = (0..600_000u64).prop_map(|limit| Some(Millis(limit)));
+    let what = prop_oneof![
+        2 => Just(Disturbance::Change),
+        2 => Just(Disturbance::Look),
+        1 => Just(Disturbance::Asked(Op::Restart)),
+        1 => limits.prop_map(|limit| Disturbance::Asked(Op::Pause { limit })),
+        1 => Just(Disturbance::Asked(Op::Resume)),
+    ];
     vec((times(), what), 0..6)
 }
 
-fn host(policy: Policy, world: World, disturbances: Vec<(u64, Option<Request>)>) -> FakeHost {
+fn host(policy: Policy, world: World, disturbances: Vec<(u64, Disturbance)>) -> FakeHost {
     let mut host = FakeHost::new(policy, world);
     for (at, what) in disturbances {
         match what {
-            Some(signal) => host.signal(at, signal),
-            None => host.send(at, Event::CauseChanged),
+            Disturbance::Change => host.send(at, Event::CauseChanged),
+            Disturbance::Look => host.signal(at, Request::Look),
+            Disturbance::Asked(op) => host.request(at, op),
         }
     }
     host

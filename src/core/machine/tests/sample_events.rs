@@ -3,6 +3,7 @@
 use super::facts::attempt_of;
 use super::world::memory_sample;
 use super::world::{Config, FakeLock, FakeProcess, LockOwner, PORT, Process, Volume};
+use crate::core::control::{Op, Peer};
 use crate::core::event::{Attempt, Event, Instance, Request};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
@@ -293,7 +294,15 @@ fn unasked() -> Vec<Event> {
         signal(Request::Stop, "SIGTERM"),
         signal(Request::Look, "SIGHUP"),
         Event::CauseChanged,
+        request(Op::Restart),
+        request(Op::Pause { limit: None }),
+        request(Op::Resume),
     ]
+}
+
+fn request(op: Op) -> Event {
+    let peer = Peer { pid: 40, uid: 0 };
+    Event::Requested { id: 1, op, peer }
 }
 
 fn probe(attempt: Attempt, outcome: ProbeOutcome) -> Event {
@@ -344,5 +353,10 @@ const fn label(event: &Event) -> &'static str {
         Event::ReloadSaid { .. } => "ReloadSaid",
         Event::ConfigValidated { .. } => "ConfigValidated",
         Event::ConfigRolledBack { .. } => "ConfigRolledBack",
+        Event::Requested { op, .. } => match op {
+            Op::Restart => "Requested (restart)",
+            Op::Pause { .. } => "Requested (pause)",
+            Op::Resume => "Requested (resume)",
+        },
     }
 }

@@ -115,6 +115,7 @@ impl FakeHost {
             | Action::Watch
             | Action::KeepIncident(_)
             | Action::KeepConfig { .. }
+            | Action::Reply { .. }
             | Action::Report(_)
             | Action::Exit(_) => return None,
         })
