@@ -111,6 +111,8 @@ pub enum Action {
     /// Watch the config, what it includes, and the state folder, from now on.
     /// Answered by any number of `CauseChanged`.
     Watch,
+    /// Watch no more: clawkeeper is ending, and the kernel takes its time to forget what is watched. No answer.
+    Unwatch,
     /// Keep what is known of a death, for later. No answer: it must not hold up the next start.
     KeepIncident(Box<Incident>),
     /// Look at the config and all it includes, and give it to the gateway's uid where only root can read it.

@@ -3,7 +3,7 @@
 //! Watches their folders: editors, `tee`, sftp and the gateway replace files by rename, which a watch on the file
 //! misses. At rest it costs nothing: the kernel wakes it.
 
-use super::folder::Folder;
+use nix::sys::stat::{SFlag, lstat, stat};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub struct FileWatch {
     files: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Each folder with the identity it had when it was last watched.
     folders: BTreeSet<(PathBuf, Option<(u64, u64)>)>,
+    /// True once nothing is to be watched any more.
+    has_ended: bool,
 }
 
 impl FileWatch {
@@ -41,6 +43,7 @@ impl FileWatch {
             watcher: watcher.ok()?,
             files,
             folders: BTreeSet::new(),
+            has_ended: false,
         })
     }
 
@@ -48,12 +51,11 @@ impl FileWatch {
     ///
     /// A folder that cannot be watched is passed over: the slow look comes anyway.
     pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        if self.has_ended {
+            return;
+        }
         let files: BTreeSet<PathBuf> = files.into_iter().collect();
-        let folders: BTreeSet<_> = files
-            .iter()
-            .filter_map(|file| file.parent())
-            .map(|folder| (folder.to_owned(), identity(folder)))
-            .collect();
+        let folders = folders_of(&files);
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         for (gone, _) in self.folders.difference(&folders) {
             // It fails for a folder that was removed, which took its watch along.
@@ -64,11 +66,37 @@ impl FileWatch {
         }
         self.folders = folders;
     }
+
+    /// Watches nothing from now on, whatever else it is told to follow.
+    ///
+    /// The descriptor stays open. Closing it, which an exit does, waits until the kernel has let go of the last
+    /// watch: measured, 8 ms right after their removal or with them, and 0.03 ms a tenth of a millisecond later.
+    pub fn end(&mut self) {
+        self.follow([]);
+        self.has_ended = true;
+    }
 }
 
+/// The folders that tell of every change of these files, each with its identity.
+///
+/// A folder that is watched for another file tells of its own removal or renaming: the folder above it, where
+/// others may be at work, is watched only while it is missing, or a link that could be set anew.
+fn folders_of(files: &BTreeSet<PathBuf>) -> BTreeSet<(PathBuf, Option<(u64, u64)>)> {
+    let parents: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let tells_itself = |file: &Path| {
+        parents.contains(file)
+            && lstat(file)
+                .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+    };
+    (files.iter().filter(|file| !tells_itself(file)))
+        .filter_map(|file| file.parent())
+        .map(|folder| (folder.to_owned(), identity(folder)))
+        .collect()
+}
+
+/// Asked without opening it, which the watch would see.
 fn identity(folder: &Path) -> Option<(u64, u64)> {
-    let stat = Folder::open(folder).ok()?.stat().ok()?;
-    Some((stat.st_dev, stat.st_ino))
+    stat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 const fn is_change(kind: EventKind) -> bool {
@@ -85,7 +113,7 @@ const fn is_change(kind: EventKind) -> bool {
 )]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -130,6 +158,27 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_told_of_without_a_watch_on_the_one_above_unless_it_is_missing_or_a_link() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (above, folder) = (dir.path(), dir.path().join("state"));
+        let files = BTreeSet::from([folder.clone(), folder.join("openclaw.json")]);
+        let watched = || {
+            let folders = folders_of(&files).into_iter().map(|(folder, _)| folder);
+            folders.collect::<Vec<_>>()
+        };
+        assert_eq!(watched(), [above, &folder]);
+        std::fs::create_dir(above.join("real")).expect("a folder");
+        std::os::unix::fs::symlink("real", &folder).expect("a link");
+        assert_eq!(watched(), [above, &folder]);
+        std::fs::remove_file(&folder).expect("removed");
+        std::fs::create_dir(&folder).expect("a folder");
+        assert_eq!(watched(), [folder.as_path()]);
+        let (_watch, told) = watch(&[folder.clone(), folder.join("openclaw.json")]);
+        std::fs::rename(&folder, above.join("old")).expect("renamed");
+        told.recv_timeout(SOON).expect("it went");
+    }
+
+    #[test]
     fn a_folder_that_was_made_anew_is_watched_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = dir.path().join("state");
@@ -143,6 +192,22 @@ mod tests {
         while told.try_recv().is_ok() {}
         std::fs::write(&file, "1").expect("written");
         told.recv_timeout(SOON).expect("a write in the new folder");
+    }
+
+    #[test]
+    fn what_was_ended_tells_nothing_more_whatever_it_is_to_follow() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("openclaw.json");
+        let (mut watch, told) = watch(std::slice::from_ref(&file));
+        watch.watch.end();
+        watch.watch.follow([file.clone()]);
+        std::fs::write(&file, "1").expect("written");
+        // Its thread takes changes and the end in the order they came, and then the closure is gone.
+        drop(watch);
+        assert!(
+            told.recv_timeout(SOON)
+                .is_err_and(|error| error == RecvTimeoutError::Disconnected)
+        );
     }
 
     #[test]

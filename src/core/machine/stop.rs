@@ -28,7 +28,8 @@ impl Core {
         sender: Option<i32>,
         out: &mut Vec<Action>,
     ) {
-        if !matches!(self.wanted, Wanted::End(_)) {
+        let is_first = !matches!(self.wanted, Wanted::End(_));
+        if is_first {
             self.wanted = Wanted::End(Ending::Stopped);
         }
         match &mut self.phase {
@@ -76,6 +77,10 @@ impl Core {
                 self.close(now, out);
             }
             Phase::Closing { .. } | Phase::Exited => {}
+        }
+        // After the SIGTERM, which waits for nothing.
+        if is_first {
+            out.push(Action::Unwatch);
         }
     }
 

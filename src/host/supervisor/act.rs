@@ -104,6 +104,7 @@ impl Supervisor {
             } => self.sample_memory(attempt, counts_processes),
             Action::KeepIncident(incident) => self.keep_incident(*incident),
             Action::Watch => self.watch_config(),
+            Action::Unwatch => self.unwatch_config(),
             Action::LookAtConfig { attempt } => self.look_at_config(attempt, false),
             Action::NudgeConfig { attempt } => self.look_at_config(attempt, true),
             Action::ValidateConfig {

@@ -18,6 +18,7 @@ mod validate;
 
 use super::clock::{self, Clock};
 use super::dumps::Prepared;
+use super::early::SignalSet;
 use super::footprint;
 use super::http::{Desk, Listening, Question};
 use super::journal::Journal;
@@ -157,6 +158,10 @@ fn begin(
         .thread_stack_size(512 * 1024)
         // A waiting thread costs some kilobytes; making one anew would delay every restart.
         .thread_keep_alive(FOR_EVER)
+        // Signals are for the loop's thread; the watch's thread, started by one of these, takes the mask over.
+        .on_thread_start(|| {
+            SignalSet::ALL.block();
+        })
         .build()
         .map_err(StartError::Loop)?;
     let (sender, receiver) = mpsc::channel(CHANNEL);

@@ -77,6 +77,17 @@ impl Supervisor {
         });
     }
 
+    /// While the gateway drains: an exit that closes a watch waits for the kernel to forget it, some 8 ms.
+    pub(super) fn unwatch_config(&self) {
+        let files = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || {
+            let mut watch = files.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(watch) = watch.as_mut() {
+                watch.end();
+            }
+        });
+    }
+
     pub(super) fn look_at_config(&self, attempt: Attempt, touches: bool) {
         let (launch, port) = (Arc::clone(&self.launch), self.settings.internal_port);
         let (files, own) = (Arc::clone(&self.config), self.watched_paths());

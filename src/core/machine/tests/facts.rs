@@ -64,6 +64,7 @@ pub(super) fn question_of(action: &Action) -> Option<Attempt> {
         Action::Terminate
         | Action::Kill
         | Action::Watch
+        | Action::Unwatch
         | Action::KeepIncident(_)
         | Action::KeepConfig { .. }
         | Action::Reply { .. }

@@ -74,7 +74,7 @@ pub(super) struct FakeHost {
     sequence: u64,
     questions: usize,
     gateways: Vec<Gateway>,
-    is_watching: bool,
+    pub(super) is_watching: bool,
     is_seeded: bool,
     is_probe_out: bool,
     /// Only the last tree being ended is reported, as in the shell.
@@ -272,6 +272,7 @@ impl FakeHost {
             Action::Terminate => self.terminate(),
             Action::Kill => self.kill(),
             Action::Watch => self.is_watching = true,
+            Action::Unwatch => self.is_watching = false,
             Action::KeepIncident(incident) => self.incidents.push(*incident),
             Action::KeepConfig { .. } => self.kept.push(self.now),
             Action::Reply { answer, .. } => self.replies.push(answer),

@@ -36,6 +36,22 @@ fn term_while_running_drains_and_ends() {
 }
 
 #[test]
+fn a_stop_lets_go_of_the_watch_while_the_gateway_drains() {
+    let mut host = with_lives(vec![Life {
+        on_term: OnTerm::Drains(20_000),
+        ..Life::HEALTHY
+    }]);
+    host.run_until_phase("running");
+    assert!(host.is_watching);
+    let asked = host.now.0;
+    host.signal(asked, Request::Stop);
+    host.run_until(asked + 1);
+    assert!(host.ending.is_none() && !host.is_watching);
+    stop(&mut host);
+    assert!(!host.is_watching);
+}
+
+#[test]
 fn a_gateway_that_ignores_term_is_killed_after_the_stop_timeout() {
     let mut host = with_lives(vec![stubborn()]);
     host.run_until_phase("running");

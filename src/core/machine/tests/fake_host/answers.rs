@@ -113,6 +113,7 @@ impl FakeHost {
             | Action::Terminate
             | Action::Kill
             | Action::Watch
+            | Action::Unwatch
             | Action::KeepIncident(_)
             | Action::KeepConfig { .. }
             | Action::Reply { .. }
