@@ -23,4 +23,5 @@ pub mod reload;
 pub mod restart;
 pub mod status;
 pub mod time;
+pub mod timeline;
 pub mod volume;

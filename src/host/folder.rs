@@ -196,11 +196,21 @@ impl Folder {
     /// Opens a regular file for reading and writing at any place, creating it where there is none; what is no file is
     /// refused as in [`Folder::open_file`].
     pub fn open_or_create(&self, name: &OsStr, mode: u32) -> Result<File, FileError> {
+        self.open_to_write(name, OFlag::empty(), mode)
+    }
+
+    /// The same, but every write goes to its end.
+    pub fn open_append(&self, name: &OsStr, mode: u32) -> Result<File, FileError> {
+        self.open_to_write(name, OFlag::O_APPEND, mode)
+    }
+
+    fn open_to_write(&self, name: &OsStr, how: OFlag, mode: u32) -> Result<File, FileError> {
         let flags = OFlag::O_RDWR
             | OFlag::O_CREAT
             | OFlag::O_NOFOLLOW
             | OFlag::O_NONBLOCK
-            | OFlag::O_CLOEXEC;
+            | OFlag::O_CLOEXEC
+            | how;
         let failed = |errno| fail("open", &self.path.join(name), errno);
         let mode = Mode::from_bits_truncate(mode);
         let fd = openat(&self.fd, name, flags, mode).map_err(failed)?;

@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Our private folder in the state folder.
+const FOLDER: &str = "clawkeeper";
 const HOLDER: &str = "instance.json";
 const CHILD: &str = "child.json";
 const RECORD_MAX_BYTES: usize = 4096;
@@ -199,8 +201,8 @@ fn overwrite(private: &Folder, name: &str, bytes: &[u8]) -> Result<(), FileError
 /// The name of the private folder, then the one used when the first belongs to another user.
 fn private_names() -> [String; 2] {
     [
-        "clawkeeper".to_owned(),
-        format!("clawkeeper-{}", nix::unistd::geteuid()),
+        FOLDER.to_owned(),
+        format!("{FOLDER}-{}", nix::unistd::geteuid()),
     ]
 }
 
@@ -247,6 +249,28 @@ pub fn existing_private(state: &Folder) -> Result<Folder, FileError> {
         path: state.path().to_owned(),
         errno: Errno::ENOENT,
     })
+}
+
+/// Opens the private folder of whoever supervises this state folder, to read what is in it and trust none of it.
+///
+/// Ours if there is one; for root also that of a clawkeeper which runs as another user. `None` where there is none.
+///
+/// # Errors
+/// It is there and may not be entered, or the state folder itself cannot be opened.
+pub fn readable_private(state_dir: &Path) -> Result<Option<Folder>, FileError> {
+    let state = match Folder::open(state_dir) {
+        Ok(state) => state,
+        Err(error) if error.errno == Errno::ENOENT => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match existing_private(&state) {
+        Err(error) if error.errno == Errno::ENOENT => {}
+        found => return found.map(Some),
+    }
+    match state.child(OsStr::new(FOLDER)) {
+        Err(error) if error.errno == Errno::ENOENT => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// Makes the state folder, with any parent that is missing, for the gateway's user.

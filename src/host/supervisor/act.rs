@@ -1,5 +1,6 @@
 //! Does what the core decided. Each action is answered by the event its doc names.
 
+use super::super::clock;
 use super::super::config_file;
 use super::super::dumps;
 use super::super::folder::Folder;
@@ -14,13 +15,15 @@ use super::super::reap::{self, Leftovers};
 use super::super::relay::Drain;
 use super::super::rollback;
 use super::super::state::{self, ChildRecord};
+use super::super::timeline;
 use super::super::volume;
 use super::child::Child;
 use super::{Supervisor, Tree, emergency};
-use crate::core::action::{Action, TreeScope};
+use crate::core::action::{Action, Report, TreeScope};
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::Millis;
+use crate::core::timeline::kind_of;
 use crate::render::{self, LogLine};
 use crate::settings::MARK;
 use nix::unistd::Pid;
@@ -118,8 +121,19 @@ impl Supervisor {
                     let _ = reply.send(answer);
                 }
             }
-            Action::Report(report) => log::emit(&render::report(&report)),
+            Action::Report(report) => self.tell(&report),
             Action::Exit(ending) => self.ending = Some(ending),
+        }
+    }
+
+    /// Says it, and keeps it where it is a transition.
+    fn tell(&self, report: &Report) {
+        let line = render::report(report);
+        log::emit(&line);
+        if let Some(kind) = kind_of(report) {
+            let entry = timeline::entry(clock::wall(), kind, &line);
+            // Refused only by a disk that hangs; the log has it.
+            self.records.send(timeline::record(&entry));
         }
     }
 

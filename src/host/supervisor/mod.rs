@@ -1,7 +1,7 @@
 //! The loop: turns what happens into events, and the core's actions into deeds.
 //!
 //! One thread decides, starts and reaps. What may hang (the volume) runs on a thread that may hang with it;
-//! the gateway's output and the journal have threads of their own.
+//! the gateway's output and what is recorded have threads of their own.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module drives the operating system"
@@ -28,9 +28,11 @@ use super::memory::{self, MemoryLimit, Sampler};
 use super::oom::OomWatch;
 use super::proc::Proc;
 use super::reap::{self, Leftovers, Next};
+use super::records::{Record, Records};
 use super::relay::{LineEvent, Relay, RelayError, Sinks};
 use super::signals::Signals;
 use super::state::InstanceLock;
+use super::timeline;
 use crate::core::action::Ending;
 use crate::core::control::Answer;
 use crate::core::event::{Attempt, Event, Instance};
@@ -42,6 +44,7 @@ use crate::core::readiness::{Expected, ProbeTarget};
 use crate::core::reload::Sign;
 use crate::core::restart::Pace;
 use crate::core::time::{Millis, WallMs};
+use crate::core::timeline::Kind;
 use crate::exit::Exit;
 use crate::gateway::{self, Version};
 use crate::render::LogLine;
@@ -69,8 +72,8 @@ const SIGKILL: i32 = 9;
 const REPEATED: Duration = Duration::from_millis(200);
 
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Time for the journal's last lines.
-const LAST_EVENTS: Duration = Duration::from_millis(200);
+/// Time for the last records.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
 
 /// Everything the loop holds.
 pub(super) struct Supervisor {
@@ -80,6 +83,7 @@ pub(super) struct Supervisor {
     launch: Arc<Launch>,
     proc: Proc,
     relay: Arc<Relay>,
+    records: Arc<Records>,
     journal: Journal,
     /// The minute that is not over yet.
     history: Recorder,
@@ -171,7 +175,8 @@ fn begin(
     log::use_relay(Arc::clone(&relay));
     let limit = memory::limit(Path::new("/"));
     let heap = heap::Sized::fit(&mut launch, &settings, &limit);
-    say_first_line(&launch, &limit, &heap);
+    let first_line = first_line(&launch, &limit, &heap);
+    log::emit(&first_line);
     let policy = policy(&settings, &launch, &limit, &heap);
     heap.warn(&policy.how_to_grow);
     for name in unknown_settings {
@@ -188,8 +193,16 @@ fn begin(
     let (clock, core) = (Clock::start(), Core::new(policy));
     let launch = Arc::new(launch);
     let (desk, questions) = Desk::new(Arc::clone(&launch));
+    let records = Arc::new(Records::open(&launch.state_dir));
+    let began = clock::wall();
+    records.send(timeline::record(&timeline::entry(
+        began,
+        Kind::Begun,
+        &first_line,
+    )));
     let mut supervisor = Supervisor {
-        journal: Journal::open(&launch.state_dir, &core, clock.now(), clock::wall()),
+        journal: Journal::begin(Arc::clone(&records), &core, clock.now(), began),
+        records,
         core,
         clock,
         history: Recorder::default(),
@@ -219,12 +232,11 @@ fn begin(
     };
     let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
     if let Some(minute) = supervisor.history.finish(clock::wall()) {
-        supervisor.journal.minute(minute);
+        supervisor.records.send(Record::Minute(minute));
     }
-    // Both threads finish side by side. Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
-    supervisor.journal.end();
+    // Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
     let _ = relay.shutdown(LAST_OUTPUT);
-    supervisor.journal.close(LAST_EVENTS);
+    supervisor.records.close(LAST_RECORDS);
     // Its threads may hang with the disk; they end with the process.
     std::mem::forget(runtime);
     match ended {
@@ -343,28 +355,26 @@ fn how_to_grow(launch: &Launch, limit: &MemoryLimit) -> String {
     })
 }
 
-fn say_first_line(launch: &Launch, limit: &MemoryLimit, heap: &heap::Sized) {
-    log::emit(
-        &LogLine::info("clawkeeper starts")
-            .field("version", env!("CARGO_PKG_VERSION"))
-            .field("pid", std::process::id())
-            .field("is_pid_1", reap::is_pid_1())
-            .field("memory_limit", format!("{}MB", limit.bytes >> 20))
-            .field("memory_limit_from", limit.source)
-            .field("heap", heap.in_words())
-            .field("state_folder", launch.state_dir.display())
-            .field(
-                "gateway_version",
-                launch
-                    .version
-                    .as_ref()
-                    .map_or_else(|| "unknown".to_owned(), Version::to_string),
-            )
-            .field(
-                "gateway_user",
-                format!("{}:{}", launch.account.uid, launch.account.gid),
-            ),
-    );
+fn first_line(launch: &Launch, limit: &MemoryLimit, heap: &heap::Sized) -> LogLine {
+    LogLine::info("clawkeeper starts")
+        .field("version", env!("CARGO_PKG_VERSION"))
+        .field("pid", std::process::id())
+        .field("is_pid_1", reap::is_pid_1())
+        .field("memory_limit", format!("{}MB", limit.bytes >> 20))
+        .field("memory_limit_from", limit.source)
+        .field("heap", heap.in_words())
+        .field("state_folder", launch.state_dir.display())
+        .field(
+            "gateway_version",
+            launch
+                .version
+                .as_ref()
+                .map_or_else(|| "unknown".to_owned(), Version::to_string),
+        )
+        .field(
+            "gateway_user",
+            format!("{}:{}", launch.account.uid, launch.account.gid),
+        )
 }
 
 impl Supervisor {
@@ -435,7 +445,7 @@ impl Supervisor {
                 ..
             }
         ) {
-            self.journal.begin();
+            self.records.begin();
         }
         let was_quiet = self.core.is_at_rest();
         for action in self.core.step(now, event.clone()) {
@@ -451,7 +461,8 @@ impl Supervisor {
 
     fn note_history(&mut self, now: WallMs) {
         if let Some(minute) = self.history.note(now, self.core.glance()) {
-            self.journal.minute(minute);
+            // A disk that hangs costs minutes of a chart.
+            self.records.send(Record::Minute(minute));
         }
     }
 
