@@ -4,7 +4,7 @@
 use super::action::{HoldWhy, Stage};
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
-use super::memory::Sample;
+use super::memory::{Kib, Sample};
 use super::time::Millis;
 use super::volume::Space;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,10 @@ pub struct Status {
     pub starts: u64,
     /// Starts that followed an exit, by the class of that exit, in the order of [`RestartClass::ALL`].
     pub restarts: [u64; RestartClass::ALL.len()],
+    /// The same, of the last hour.
+    pub restarts_hour: [u64; RestartClass::ALL.len()],
+    /// The same, of the last day.
+    pub restarts_day: [u64; RestartClass::ALL.len()],
     /// Why no gateway is started, until one is.
     pub hold: Option<Hold>,
     /// That no gateway is wanted, from the request on.
@@ -42,6 +46,12 @@ pub struct Status {
     pub crashes: u32,
     /// The last look at the memory of the gateway that runs, or of the last one.
     pub memory: Option<Sample>,
+    /// The last samples of its tree, by age, oldest first; at most 40.
+    pub memory_course: Vec<(Millis, Kib)>,
+    /// How fast it leaks in an hour, if it seems to.
+    pub leak: Option<Kib>,
+    /// What became of locks.
+    pub locks: Locks,
     /// What the last look at the config found; `None` before the first.
     pub config_usable: Option<bool>,
     /// Counts the contents the config was seen to have while a gateway ran.
@@ -74,6 +84,15 @@ pub struct Hold {
     pub why: HoldWhy,
     /// Since it began to hold.
     pub held_for: Millis,
+}
+
+/// What became of the locks that were found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Locks {
+    /// Proven leftovers moved away since clawkeeper began.
+    pub cleared: u64,
+    /// Those that stayed where they are at the last look.
+    pub left: usize,
 }
 
 /// A pause.
@@ -237,6 +256,39 @@ impl RestartClass {
             Self::OomKernel => 11,
             Self::OomHeap => 12,
         })
+    }
+}
+
+#[cfg(test)]
+impl Status {
+    /// Of a machine that has been in this phase for 5 of its 60 seconds and has nothing to tell.
+    pub(crate) fn bare(phase: &'static str) -> Self {
+        Self {
+            phase,
+            phase_for: Millis(5_000),
+            stage: None,
+            uptime: Millis(60_000),
+            attempt: Attempt(2),
+            starts: 1,
+            restarts: Default::default(),
+            restarts_hour: Default::default(),
+            restarts_day: Default::default(),
+            hold: None,
+            pause: None,
+            next_look_in: None,
+            stopping: None,
+            gateway: None,
+            last_exit: None,
+            crashes: 0,
+            memory: None,
+            memory_course: Vec::new(),
+            leak: None,
+            locks: Locks::default(),
+            config_usable: None,
+            config_generation: 0,
+            config_verdict: "accepted",
+            volume: None,
+        }
     }
 }
 

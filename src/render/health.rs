@@ -14,6 +14,7 @@ clawkeeper
 /livez    200 while clawkeeper's own loop turns, whatever the gateway does
 /readyz   200 while the gateway serves, else 503; JSON: phase, why, fix
 /metrics  the same and more for Prometheus
+/v1/status  all that clawkeeper status shows, as JSON
 ";
 
 /// The body of `/livez` while the loop turns.
@@ -24,7 +25,7 @@ pub const NOT_LIVE: &str = "clawkeeper's loop gives no answer\n";
 
 /// The body of `/readyz`.
 #[derive(Debug, Serialize)]
-struct Readiness {
+pub(super) struct Readiness {
     ready: bool,
     phase: &'static str,
     since: String,
@@ -68,9 +69,14 @@ struct Exit {
 /// The body of `/readyz`: one JSON object in one line.
 #[must_use]
 pub fn readiness(status: &Status, now: WallMs) -> String {
+    line(&facts(status, now))
+}
+
+/// What `/readyz` and `/v1/status` both say.
+pub(super) fn facts(status: &Status, now: WallMs) -> Readiness {
     let ago = |age: Millis| time(WallMs(now.0.saturating_sub(age.0)));
     let (why, fix) = why(status);
-    let body = Readiness {
+    Readiness {
         ready: status.is_ready(),
         phase: status.phase,
         since: ago(status.phase_for),
@@ -88,9 +94,13 @@ pub fn readiness(status: &Status, now: WallMs) -> String {
             channels: it.channels_suppressed.then_some("suppressed"),
         }),
         last_exit: status.last_exit.as_ref().map(|it| exit(it, ago(it.ago))),
-    };
+    }
+}
+
+/// One JSON object in one line.
+pub(super) fn line(body: &impl Serialize) -> String {
     // Only a map with keys that are no texts, or a failing Serialize, could fail here.
-    serde_json::to_string(&body).unwrap_or_default() + "\n"
+    serde_json::to_string(body).unwrap_or_default() + "\n"
 }
 
 /// Why it is not ready, and what to do where a person must.
@@ -158,7 +168,7 @@ fn exit(exit: &LastExit, at: String) -> Exit {
 }
 
 /// `2026-11-21T03:12:45Z`.
-fn time(at: WallMs) -> String {
+pub(super) fn time(at: WallMs) -> String {
     let at = UNIX_EPOCH
         .checked_add(Duration::from_millis(at.0))
         .unwrap_or(UNIX_EPOCH);
@@ -169,32 +179,7 @@ fn time(at: WallMs) -> String {
 mod tests {
     use super::*;
     use crate::core::action::{ConfigProblem, HoldWhy};
-    use crate::core::event::Attempt;
     use crate::core::status::Hold;
-
-    fn status(phase: &'static str) -> Status {
-        Status {
-            phase,
-            phase_for: Millis(5_000),
-            stage: None,
-            uptime: Millis(60_000),
-            attempt: Attempt(2),
-            starts: 1,
-            restarts: Default::default(),
-            hold: None,
-            pause: None,
-            next_look_in: None,
-            stopping: None,
-            gateway: None,
-            last_exit: None,
-            crashes: 0,
-            memory: None,
-            config_usable: None,
-            config_generation: 0,
-            config_verdict: "accepted",
-            volume: None,
-        }
-    }
 
     #[test]
     fn a_hold_says_why_and_what_to_do_without_the_excerpt_of_the_config() {
@@ -207,7 +192,7 @@ mod tests {
         let body = readiness(
             &Status {
                 hold: Some(Hold { why, held_for }),
-                ..status("held")
+                ..Status::bare("held")
             },
             WallMs(1_000_000),
         );
@@ -225,7 +210,7 @@ mod tests {
     #[test]
     fn every_phase_but_running_says_why_it_is_not_ready() {
         for phase in crate::core::status::PHASES {
-            let (why, _) = why(&status(phase));
+            let (why, _) = why(&Status::bare(phase));
             assert_eq!(why.is_none(), phase == "running", "{phase}: {why:?}");
         }
     }

@@ -12,6 +12,8 @@ use std::fmt::{Display, Write as _};
 pub struct Surroundings {
     /// The gateway's version, `None` when there is none to be found.
     pub gateway_version: Option<String>,
+    /// clawkeeper's own pid.
+    pub pid: u32,
     /// Room on the volume, as it is now.
     pub space: Option<Space>,
 }
@@ -313,7 +315,6 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::event::Attempt;
     use crate::core::exit_class::{ExitClass, ExitStatus};
     use crate::core::memory::{Kib, LimitFrom, Sample};
     use crate::core::status::{GatewayStatus, LastExit, VolumeSeen};
@@ -345,17 +346,9 @@ mod tests {
             free_inodes: Some(3),
         };
         Status {
-            phase: "running",
             phase_for: Millis(1_500),
-            stage: None,
-            uptime: Millis(60_000),
-            attempt: Attempt(2),
             starts: 2,
             restarts: [1; RestartClass::ALL.len()],
-            hold: None,
-            pause: None,
-            next_look_in: None,
-            stopping: None,
             gateway: Some(GatewayStatus {
                 pid: 7,
                 up_for: Millis(3_000),
@@ -385,6 +378,7 @@ mod tests {
                 space: Some(space),
                 write_took: Some(Millis(4)),
             }),
+            ..Status::bare("running")
         }
     }
 
@@ -392,7 +386,7 @@ mod tests {
     fn the_document_lists_every_metric_with_its_labels_and_no_other() {
         let around = Surroundings {
             gateway_version: Some("2026.9.6".to_owned()),
-            space: None,
+            ..Surroundings::default()
         };
         let page = metrics(&full(), &around, WallMs(1_000_000));
         let samples = page.lines().filter(|line| !line.starts_with('#'));

@@ -11,6 +11,8 @@ mod metrics;
 mod plain;
 mod problem;
 mod report;
+mod status;
+mod status_text;
 
 pub use chart::{Bar, chart};
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
@@ -19,3 +21,5 @@ pub use metrics::{Surroundings, metrics};
 pub use plain::plain;
 pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 pub use report::report;
+pub use status::{LIMIT_IS_WRONG, answer_json, status_json};
+pub use status_text::{Style, status_text};

@@ -106,7 +106,7 @@ impl Core {
     }
 
     /// What a start takes is no leak.
-    fn leak(&self) -> Option<Rise> {
+    pub(super) fn leak(&self) -> Option<Rise> {
         let boot = self.boot.as_ref()?;
         let settled = Watch::settled_at(boot.started, boot.ready?);
         memory::rise(self.memory.series(), settled)

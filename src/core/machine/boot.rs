@@ -118,7 +118,7 @@ impl Core {
         });
         self.memory.begin(now);
         self.phase = Phase::Starting;
-        self.chronicle.note_start();
+        self.chronicle.note_start(now);
         out.push(Action::Report(Report::Started {
             attempt: self.attempt,
             pid,

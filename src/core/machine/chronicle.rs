@@ -3,11 +3,20 @@
 use super::super::action::{HoldWhy, Stage};
 use super::super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::super::history::Glance;
-use super::super::status::{GatewayStatus, Hold, LastExit, RestartClass, Status, VolumeSeen};
+use super::super::memory::Kib;
+use super::super::status::{
+    GatewayStatus, Hold, LastExit, Locks, RestartClass, Status, VolumeSeen,
+};
 use super::super::time::{Millis, Mono};
 use super::super::volume::{VolumeFacts, WriteProbe};
+use super::recent::Recent;
 use super::{Core, Phase};
 use serde::{Deserialize, Serialize};
+
+/// Points of the course of memory that a status shows.
+const COURSE: usize = 40;
+const HOUR: Millis = Millis::from_secs(3_600);
+const DAY: Millis = Millis::from_secs(86_400);
 
 /// Bounded: counters, and the last of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +26,8 @@ pub(super) struct Chronicle {
     hold: Option<(Mono, HoldWhy)>,
     starts: u64,
     restarts: [u64; RestartClass::ALL.len()],
+    recent: Recent,
+    locks_cleared: u64,
     last_exit: Option<Ended>,
     config_usable: Option<bool>,
     volume: Option<VolumeSeen>,
@@ -45,17 +56,20 @@ impl Chronicle {
         self.hold = None;
     }
 
-    pub(super) fn note_start(&mut self) {
+    pub(super) const fn note_locks_cleared(&mut self, count: u64) {
+        self.locks_cleared = self.locks_cleared.saturating_add(count);
+    }
+
+    pub(super) fn note_start(&mut self, now: Mono) {
         self.hold = None;
         self.starts = self.starts.saturating_add(1);
         let class = self
             .last_exit
             .as_ref()
             .and_then(|it| RestartClass::of(&it.class));
-        if let Some(count) = class
-            .and_then(RestartClass::position)
-            .and_then(|at| self.restarts.get_mut(at))
-        {
+        let Some(class) = class else { return };
+        self.recent.note(now, class);
+        if let Some(count) = class.position().and_then(|at| self.restarts.get_mut(at)) {
             *count = count.saturating_add(1);
         }
     }
@@ -104,6 +118,8 @@ impl Core {
             attempt: self.attempt,
             starts: told.starts,
             restarts: told.restarts,
+            restarts_hour: told.recent.within(HOUR, now),
+            restarts_day: told.recent.within(DAY, now),
             hold: told.hold.as_ref().map(|(since, why)| Hold {
                 why: why.clone(),
                 held_for: now.since(*since),
@@ -120,6 +136,12 @@ impl Core {
             }),
             crashes: self.history.crashes(),
             memory: self.memory.series().last().copied(),
+            memory_course: self.memory_course(now),
+            leak: self.leak().map(|rise| rise.per_hour),
+            locks: Locks {
+                cleared: told.locks_cleared,
+                left: self.said.locks_left.len() + self.said.locks_not_cleared.len(),
+            },
             config_usable: told.config_usable,
             config_generation: self.reload.generation(),
             config_verdict: self.reload.verdict_word(),
@@ -142,6 +164,19 @@ impl Core {
     /// Gateways started so far.
     pub(super) const fn starts(&self) -> u64 {
         self.chronicle.starts
+    }
+
+    /// The last samples, thinned.
+    fn memory_course(&self, now: Mono) -> Vec<(Millis, Kib)> {
+        let recent = self.memory.series().recent();
+        let every = recent.len().div_ceil(COURSE).max(1);
+        let mut course: Vec<_> = recent
+            .rev()
+            .step_by(every)
+            .map(|it| (now.since(it.at), it.tree))
+            .collect();
+        course.reverse();
+        course
     }
 
     const fn stage(&self) -> Option<Stage> {

@@ -27,6 +27,7 @@ mod control;
 mod memory_watch;
 mod obstacles;
 mod preflight;
+mod recent;
 mod reload;
 mod stop;
 

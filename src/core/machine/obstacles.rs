@@ -135,6 +135,7 @@ impl Core {
     ) {
         for (path, pid, why) in std::mem::take(&mut self.clearing) {
             if !failed.iter().any(|(other, _)| *other == path) {
+                self.chronicle.note_locks_cleared(1);
                 out.push(Action::Report(Report::LockCleared { path, pid, why }));
             }
         }

@@ -20,7 +20,7 @@ use super::clock::{self, Clock};
 use super::dumps::Prepared;
 use super::early::SignalSet;
 use super::footprint;
-use super::http::{Desk, Listening, Question};
+use super::http::{self, Desk, Listening, Question, Socket};
 use super::journal::Journal;
 use super::launch::Launch;
 use super::log;
@@ -93,6 +93,8 @@ pub(super) struct Supervisor {
     /// What the health listener wants to know.
     questions: mpsc::Receiver<Question>,
     health: Option<Listening>,
+    /// For the control socket, until that is opened.
+    control: Option<Desk>,
     /// Requests so far.
     requests: u64,
     /// The one that is being answered.
@@ -215,6 +217,7 @@ fn begin(
         receiver,
         questions,
         health: None,
+        control: Some(desk.clone()),
         requests: 0,
         asked: None,
         instance: Arc::default(),
@@ -420,6 +423,13 @@ impl Supervisor {
         }
     }
 
+    /// Once, and only by whoever holds the instance lock.
+    fn open_control(&mut self) {
+        if let Some(desk) = self.control.take() {
+            http::answer_at(Socket::of(&self.launch.state_dir), desk);
+        }
+    }
+
     fn hear(&mut self, question: Question) {
         match question {
             Question::Status(reply) => {
@@ -446,6 +456,7 @@ impl Supervisor {
             }
         ) {
             self.records.begin();
+            self.open_control();
         }
         let was_quiet = self.core.is_at_rest();
         for action in self.core.step(now, event.clone()) {
