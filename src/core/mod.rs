@@ -5,6 +5,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod action;
+pub mod alert;
 pub mod config;
 pub mod config_history;
 pub mod control;
