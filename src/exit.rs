@@ -2,7 +2,7 @@
 
 /// How clawkeeper ends, when it does not end with its child's own code.
 ///
-/// The codes below 64 are kept free for `check`, `health` and `config`, which grade what they find, and for the child of
+/// The codes below 64 are kept free for commands that grade what they find, and for the child of
 /// `run --mode init`, whose code is passed on as it is (`n`, or `128 + signal`).
 /// 137 is never used for an end of our own: Fly's init takes it for an out-of-memory kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Exit {
     ConfigRefused,
     /// `health`: not ready, not alive, or nobody there to ask.
     Unhealthy,
+    /// `test-alert`: the command that alerts are handed to failed, or there is none.
+    NotDelivered,
     /// The command line or a `CLAWKEEPER_*` variable is wrong (`EX_USAGE` of sysexits.h).
     Usage,
     /// A file named on the command line cannot be used (`EX_NOINPUT`).
@@ -49,6 +51,7 @@ impl Exit {
             Self::ConfigRefused => 2,
             // Docker's HEALTHCHECK knows 0 and 1 only.
             Self::Unhealthy => 1,
+            Self::NotDelivered => 1,
             Self::Usage => 64,
             Self::Input => 66,
             Self::Internal => 70,

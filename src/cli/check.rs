@@ -7,6 +7,7 @@ use crate::core::leftovers::{self, ProcessFacts, ProcessVerdict};
 use crate::core::locks::{self, LockFacts, LockVerdict, UnknownWhy};
 use crate::core::volume::{self, VolumeVerdict};
 use crate::exit::Exit;
+use crate::host::hook::Hook;
 use crate::host::launch::Launch;
 use crate::host::proc::Proc;
 use crate::host::state;
@@ -109,6 +110,7 @@ pub(super) fn run(check: &Check) -> Exit {
     examine_processes(&processes, keeper, (port, port_busy), &mut findings);
     examine_locks(&lock_files::find(&launch, &proc), &mut findings);
     examine_config(config, &launch, &settings, &mut findings);
+    examine_alerts(&launch, &settings, &mut findings);
     print(&findings.0, check.json);
     match findings.0.iter().map(|item| item.level).max() {
         Some(Level::Hold) => Exit::CheckHolds,
@@ -281,6 +283,21 @@ fn examine_config(
         ConfigState::Broken { error } => ConfigProblem::Broken(error),
     };
     findings.hold("config", &HoldWhy::Config { path, problem });
+}
+
+fn examine_alerts(launch: &Launch, settings: &Settings, findings: &mut Findings) {
+    match Hook::find(settings, launch) {
+        Ok(Some(hook)) => findings.add(
+            Level::Ok,
+            "alerts",
+            format!(
+                "are handed to {}; try it: clawkeeper test-alert",
+                hook.name()
+            ),
+        ),
+        Ok(None) => {}
+        Err(error) => findings.add(Level::Warn, "alerts", error.to_string()),
+    }
 }
 
 const fn level_of(severity: Severity) -> Level {

@@ -10,6 +10,7 @@ mod health;
 mod incidents;
 mod locks;
 mod replay;
+mod test_alert;
 
 use crate::core::time::Millis;
 use crate::exit::Exit;
@@ -64,6 +65,8 @@ enum Verb {
     Config(config::Config),
     /// Ask the running clawkeeper whether its gateway serves: exit code 0 if it does, 1 if not
     Health(Health),
+    /// Hand a test to the command that alerts go to (CLAWKEEPER_ON_EVENT): exit code 0 if it was delivered, 1 if not
+    TestAlert,
     /// Feed a journal through the decisions again and print them
     Replay {
         /// A journal: <state>/clawkeeper/journal.ndjson, or journal.1.ndjson for what came before
@@ -149,6 +152,9 @@ struct Flags {
     /// The gateway's heap: auto fits it to the memory there is, off leaves it to Node, or a number of MB [default: auto]
     #[arg(long, value_name = "SIZE")]
     heap: Option<OsString>,
+    /// Whom alerts are handed to, as JSON: auto (the image's poster, where a CLAWKEEPER_ALERT_… is set), off, or a command [default: auto]
+    #[arg(long, value_name = "COMMAND")]
+    on_event: Option<OsString>,
     /// true: in init mode, signals go to the command's whole process group [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     signal_group: Option<OsString>,
@@ -210,6 +216,7 @@ pub fn main() -> ExitCode {
             Verb::Incidents(incidents) => incidents::run(&incidents).into(),
             Verb::Config(config) => config::run(&config).into(),
             Verb::Health(health) => health::run(&health).into(),
+            Verb::TestAlert => test_alert::run().into(),
             Verb::Replay { file } => replay::run(&file).into(),
         },
         Err(error) => {
@@ -289,6 +296,7 @@ impl Flags {
             ("memory-restart", &self.memory_restart),
             ("memory-restarts-per-hour", &self.memory_restarts_per_hour),
             ("heap", &self.heap),
+            ("on-event", &self.on_event),
             ("signal-group", &self.signal_group),
             ("log-level", &self.log_level),
             ("log-format", &self.log_format),

@@ -89,6 +89,8 @@ impl Trouble {
                 StopCause::ChannelsOff
                 | StopCause::Reload
                 | StopCause::Memory
+                | StopCause::Restart
+                | StopCause::Pause
                 | StopCause::Shutdown => None,
             },
             Report::AlreadyRunning { .. }
@@ -123,6 +125,10 @@ impl Trouble {
             | Report::RolledBack { .. }
             | Report::NotRolledBack { .. }
             | Report::StillRolledBack { .. }
+            // A person's own doing.
+            | Report::Requested { .. }
+            | Report::Paused { .. }
+            | Report::Resumed { .. }
             | Report::Ending(_) => None,
         }
     }

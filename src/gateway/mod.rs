@@ -31,5 +31,5 @@ pub use mask::Mask;
 pub use paths::{PathFacts, config_path, state_dir};
 pub use platform::{Place, how_to_grow};
 pub use reload::recognise_reload;
-pub use shell_words::unwrapped;
+pub use shell_words::{unwrapped, words};
 pub use version::{Version, VersionError};

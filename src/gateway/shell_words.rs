@@ -32,7 +32,8 @@ fn is_shell(program: &OsString) -> bool {
 }
 
 /// The words of a line as any POSIX shell splits it; `None` when it means more than its words.
-fn words(line: &str) -> Option<Vec<OsString>> {
+#[must_use]
+pub fn words(line: &str) -> Option<Vec<OsString>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = line.trim().chars();

@@ -47,7 +47,8 @@ pub fn spec(
     })
 }
 
-fn null() -> Result<OwnedFd, String> {
+/// Nothing to read, and nobody who reads.
+pub(super) fn null() -> Result<OwnedFd, String> {
     let null = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

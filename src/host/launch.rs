@@ -7,7 +7,7 @@
 use super::folder::FileOwner;
 use super::spawn::Credentials;
 use crate::gateway::{self, Bind, Env, GatewayCommand, PathFacts, Version};
-use crate::settings::{MARK, PREFIX, Settings, User};
+use crate::settings::{ALERT_PREFIX, MARK, PREFIX, Settings, User};
 use nix::unistd::{Gid, Uid};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt as _;
@@ -28,6 +28,8 @@ pub struct Launch {
     pub version: Option<Version>,
     /// The whole environment of the gateway, without the mark of an attempt.
     pub environment: Vec<(OsString, OsString)>,
+    /// What is set for the command that alerts are handed to, and is none of the gateway's business.
+    pub alert_variables: Vec<(OsString, OsString)>,
     /// Where the gateway keeps its state.
     pub state_dir: PathBuf,
     /// Where it looks for its config.
@@ -77,6 +79,15 @@ impl Launch {
     ) -> Result<Self, LaunchError> {
         let version = find_version(&argv, &command, &environment);
         let working_dir = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let is_for_alerts = |name: &OsStr| {
+            name.to_str()
+                .is_some_and(|name| name.starts_with(ALERT_PREFIX))
+        };
+        // What is left empty counts as not set, as Docker and Fly pass variables on.
+        let for_alerts = environment
+            .iter()
+            .filter(|(name, value)| is_for_alerts(name) && !value.is_empty());
+        let alert_variables = for_alerts.cloned().collect();
         let mut environment = child_environment(environment, version);
         let (state_dir, _) = paths(&environment, &command, &working_dir);
         let account = Account::choose(&settings.user, &state_dir)?;
@@ -92,6 +103,7 @@ impl Launch {
             temp_dir: temp_dir.map_or_else(|| "/tmp".into(), PathBuf::from),
             in_container: looks_like_container(&environment),
             environment,
+            alert_variables,
             account,
             command,
         })
@@ -383,7 +395,8 @@ fn find_version(
     })
 }
 
-fn on_path(program: &OsStr, environment: &[(OsString, OsString)]) -> Option<PathBuf> {
+/// The first file of this name in the folders of PATH; a name with a slash is itself.
+pub(super) fn on_path(program: &OsStr, environment: &[(OsString, OsString)]) -> Option<PathBuf> {
     if Path::new(program).components().count() > 1 {
         return Some(program.into());
     }

@@ -10,6 +10,7 @@ pub mod folder;
 pub mod footprint;
 pub mod gateway_call;
 pub mod history;
+pub mod hook;
 pub mod http;
 pub mod incidents;
 pub mod init;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "clawkeeper";
 const HOLDER: &str = "instance.json";
 const CHILD: &str = "child.json";
+const ALERTS: &str = "alerts";
 const RECORD_MAX_BYTES: usize = 4096;
 
 /// The single-instance lock: flock(2) on the state folder itself, through fs2.
@@ -182,6 +183,17 @@ pub fn write_child(private: &Folder, record: &ChildRecord) -> Result<(), FileErr
 #[must_use]
 pub fn read_child(private: &Folder) -> Option<ChildRecord> {
     serde_json::from_slice(&private.read(OsStr::new(CHILD), RECORD_MAX_BYTES).ok()?).ok()
+}
+
+/// Notes which alerts were sent, for the next clawkeeper.
+pub fn write_alerts(private: &Folder, text: &str) -> Result<(), FileError> {
+    overwrite(private, ALERTS, text.as_bytes())
+}
+
+/// What an earlier clawkeeper noted of its alerts.
+#[must_use]
+pub fn read_alerts(private: &Folder) -> Option<String> {
+    String::from_utf8(private.read(OsStr::new(ALERTS), RECORD_MAX_BYTES).ok()?).ok()
 }
 
 /// By rename, without fsync: after a power failure nothing these files speak of is left anyway.

@@ -81,7 +81,7 @@ pub fn ask(launch: &Launch, config: &Path) -> Result<Answer, String> {
     let Question { spec, answer } = question(launch, config)?;
     let spawned = spawn::spawn(spec).map_err(|error| super::config_file::chain(&error))?;
     step_back(spawned.pid);
-    if !ends_in_time(spawned.pid) {
+    if wait_for(spawned.pid, DEADLINE).is_err() {
         return Err(format!("no answer within {} s", DEADLINE.as_secs()));
     }
     read(answer)
@@ -97,17 +97,24 @@ pub fn read(mut output: File) -> Result<Answer, String> {
     answer(&bytes).ok_or_else(|| "it ended without an answer".to_owned())
 }
 
-fn ends_in_time(pid: Pid) -> bool {
+/// A child that did not end in time.
+#[derive(Debug)]
+pub(super) struct Late;
+
+/// Waits for a child that leads its group, for a command that has nothing else to do; a late one is killed with its group.
+/// There is no status where somebody above us ignores SIGCHLD.
+pub(super) fn wait_for(pid: Pid, limit: Duration) -> Result<Option<WaitStatus>, Late> {
     let started = Instant::now();
-    while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) =
-        waitpid(pid, Some(WaitPidFlag::WNOHANG))
-    {
-        if started.elapsed() > DEADLINE {
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+            other => return Ok(other.ok()),
+        }
+        if started.elapsed() > limit {
             let _ = killpg(pid, Signal::SIGKILL);
             let _ = waitpid(pid, None);
-            return false;
+            return Err(Late);
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    true
 }

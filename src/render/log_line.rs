@@ -81,6 +81,25 @@ impl LogLine {
         }
     }
 
+    /// The fact, without values.
+    #[must_use]
+    pub const fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// The values, in their order.
+    #[must_use]
+    pub fn fields(&self) -> &[(&'static str, String)] {
+        &self.fields
+    }
+
+    /// One value by its name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let field = self.fields.iter().find(|(known, _)| *known == name);
+        field.map(|(_, value)| value.as_str())
+    }
+
     /// `gateway exited class=crash code=1 why="two words"`: one line, whatever the values hold.
     #[must_use]
     pub fn to_text(&self) -> String {

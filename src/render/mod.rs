@@ -1,6 +1,7 @@
 //! Text for people. PURE: facts in, words out; decides nothing and touches nothing.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod alert;
 mod chart;
 mod death;
 mod edit;
@@ -14,6 +15,7 @@ mod report;
 mod status;
 mod status_text;
 
+pub use alert::{Whereabouts, alert};
 pub use chart::{Bar, chart};
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
 pub use log_line::LogLine;

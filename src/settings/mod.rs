@@ -99,6 +99,18 @@ pub enum Heap {
     Mb(u32),
 }
 
+/// Whom alerts are handed to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum OnEvent {
+    /// The image's own poster, if any `CLAWKEEPER_ALERT_*` says where to post; else nobody.
+    #[default]
+    Auto,
+    /// Nobody.
+    Off,
+    /// This command line, with the alert on its standard input.
+    Command(String),
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -164,6 +176,8 @@ pub struct Settings {
     pub memory_restarts_per_hour: u32,
     /// `--heap`.
     pub heap: Heap,
+    /// `--on-event`.
+    pub on_event: OnEvent,
     /// `--signal-group`.
     pub signal_group: bool,
     /// `--log-level`.
@@ -203,6 +217,7 @@ impl Default for Settings {
             memory_restart: true,
             memory_restarts_per_hour: 4,
             heap: Heap::Auto,
+            on_event: OnEvent::Auto,
             signal_group: false,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
@@ -266,7 +281,7 @@ pub fn resolve(
         let known = SETTINGS
             .iter()
             .any(|setting| variable_of(setting.name) == name);
-        if !known && name != MARK {
+        if !known && name != MARK && !name.starts_with(ALERT_PREFIX) {
             unknown.push(name.to_owned());
         }
     }
@@ -280,6 +295,9 @@ pub fn resolve(
 
 /// The variable that marks a gateway's processes as ours; its value is `<supervisor pid>.<attempt>`.
 pub const MARK: &str = "CLAWKEEPER_GATEWAY";
+
+/// What the variables begin with that are for the command of `--on-event`: it gets them, and nobody else does.
+pub const ALERT_PREFIX: &str = "CLAWKEEPER_ALERT_";
 
 /// The environment variable of a flag.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The one list of settings, and how a text becomes the value of each.
 
-use super::{ConfigSeed, Heap, HeapDump, LogFormat, LogLevel, Mode, Settings, User};
+use super::{ConfigSeed, Heap, HeapDump, LogFormat, LogLevel, Mode, OnEvent, Settings, User};
 use crate::core::reload::Apply;
 use crate::core::time::Millis;
 use crate::core::volume::NoMountPolicy;
@@ -187,6 +187,18 @@ pub(super) const SETTINGS: &[Setting] = &[
                 "auto" => Heap::Auto,
                 "off" => Heap::Off,
                 mb => Heap::Mb(mb.parse().ok().filter(|mb| (64..=1 << 20).contains(mb))?),
+            };
+            Some(())
+        },
+    },
+    Setting {
+        name: "on-event",
+        takes: "auto, off or a command",
+        apply: |to, text| {
+            to.on_event = match text {
+                "auto" => OnEvent::Auto,
+                "off" => OnEvent::Off,
+                command => OnEvent::Command(command.to_owned()),
             };
             Some(())
         },

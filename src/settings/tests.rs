@@ -99,3 +99,20 @@ fn health_is_asked_for_at_an_address_with_a_port_or_not_at_all() {
         assert!(resolve(&env, &[]).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn what_is_for_the_alert_command_is_no_misspelt_setting() {
+    let env = environment(&[
+        ("CLAWKEEPER_ALERT_DISCORD_WEBHOOK", "https://x"),
+        ("CLAWKEEPER_ON_EVNT", "x"),
+    ]);
+    let resolved = resolve(&env, &[]).expect("not wrong");
+    assert_eq!(resolved.unknown, ["CLAWKEEPER_ON_EVNT"]);
+    let on_event = |text| settings(&[("CLAWKEEPER_ON_EVENT", text)]).on_event;
+    assert_eq!(on_event(""), OnEvent::Auto);
+    assert_eq!(on_event("off"), OnEvent::Off);
+    assert_eq!(
+        on_event("/usr/local/bin/page --now"),
+        OnEvent::Command("/usr/local/bin/page --now".into())
+    );
+}

@@ -488,6 +488,11 @@ impl Core {
 const WORD_MAX: usize = 64;
 
 impl Boot {
+    /// True while its crash breaker keeps every channel off.
+    pub(super) const fn has_no_channels(&self) -> bool {
+        self.channels_suppressed
+    }
+
     pub(super) fn status(&self, now: Mono) -> GatewayStatus {
         let waits_for = self.pending.as_deref().filter(|_| self.ready.is_none());
         GatewayStatus {

@@ -391,6 +391,19 @@ impl Core {
         self.phase == Phase::Running && !self.is_silent()
     }
 
+    /// True while a gateway serves in full: it was ready, answers, and has its channels.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let has_channels = |boot: &Boot| !boot.has_no_channels();
+        self.is_at_rest() && self.boot.as_ref().is_some_and(has_channels)
+    }
+
+    /// True once clawkeeper was told to end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.wanted != Wanted::Gateway
+    }
+
     /// The memory of the gateway that runs, or of the last one.
     #[must_use]
     pub const fn memory(&self) -> &memory::Watch {

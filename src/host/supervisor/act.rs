@@ -127,13 +127,16 @@ impl Supervisor {
     }
 
     /// Says it, and keeps it where it is a transition.
-    fn tell(&self, report: &Report) {
+    fn tell(&mut self, report: &Report) {
         let line = render::report(report);
         log::emit(&line);
         if let Some(kind) = kind_of(report) {
             let entry = timeline::entry(clock::wall(), kind, &line);
             // Refused only by a disk that hangs; the log has it.
             self.records.send(timeline::record(&entry));
+        }
+        if let Some(alerting) = &mut self.alerting {
+            alerting.see(report);
         }
     }
 
@@ -298,8 +301,9 @@ impl Supervisor {
             TreeScope::Everything => None,
             TreeScope::Gateway => {
                 let (proc, launch) = (self.proc.clone(), Arc::clone(&self.launch));
+                let alert = self.alert_group.clone();
                 Some(Box::new(move |pid: Pid| {
-                    !is_of_gateway(&proc, pid, &launch.account)
+                    alert.has(pid) || !is_of_gateway(&proc, pid, &launch.account)
                 }))
             }
         };
@@ -351,8 +355,11 @@ impl Supervisor {
         };
         if counts_processes {
             let us = i32::try_from(std::process::id()).unwrap_or(0);
-            let (proc, account) = (&self.proc, &self.launch.account);
-            sampler.count(us, |pid| is_of_gateway(proc, Pid::from_raw(pid), account));
+            let (proc, account, alert) = (&self.proc, &self.launch.account, &self.alert_group);
+            sampler.count(us, |pid| {
+                let pid = Pid::from_raw(pid);
+                !alert.has(pid) && is_of_gateway(proc, pid, account)
+            });
         }
         let sample = sampler.sample(self.clock.now());
         self.queue

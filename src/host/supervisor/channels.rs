@@ -49,22 +49,32 @@ impl Calls {
         }
     }
 
-    /// Starts a command with little priority and waits for its end. Runs on the loop's thread, which is the one that reaps.
+    /// Starts a command, and tells its end. Runs on the loop's thread, which is the one that reaps.
+    pub(super) fn start(
+        &self,
+        spec: Spec,
+        priority: Priority,
+    ) -> Result<(Pid, oneshot::Receiver<ExitStatus>), String> {
+        let spawned =
+            spawn::spawn(spec).map_err(|error| super::super::config_file::chain(&error))?;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().insert(spawned.pid, sender);
+        priority.give(spawned.pid);
+        Ok((spawned.pid, receiver))
+    }
+
+    /// The same, and waits for its end.
     pub(super) async fn run(
         &self,
         spec: Spec,
         timeout: Duration,
         priority: Priority,
     ) -> Result<ExitStatus, String> {
-        let spawned =
-            spawn::spawn(spec).map_err(|error| super::super::config_file::chain(&error))?;
-        let (sender, receiver) = oneshot::channel();
-        self.waiting().insert(spawned.pid, sender);
-        priority.give(spawned.pid);
-        match tokio::time::timeout(timeout, receiver).await {
+        let (pid, ended) = self.start(spec, priority)?;
+        match tokio::time::timeout(timeout, ended).await {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(_)) | Err(_) => {
-                let _ = kill(spawned.pid, Signal::SIGKILL);
+                let _ = kill(pid, Signal::SIGKILL);
                 Err(format!("no answer within {} s", timeout.as_secs()))
             }
         }

@@ -8,6 +8,7 @@
 )]
 
 mod act;
+mod alert;
 mod channels;
 mod child;
 mod emergency;
@@ -116,8 +117,12 @@ pub(super) struct Supervisor {
     dumps: Arc<Mutex<Prepared>>,
     /// The incident that is being written.
     incident: Option<JoinHandle<()>>,
-    /// Calls of the gateway's own command line that somebody waits for.
+    /// Children beside the gateway whose end somebody waits for.
     calls: channels::Calls,
+    /// `None` when nobody is to be told of anything.
+    alerting: Option<Box<alert::Alerting>>,
+    /// The command that an alert was handed to.
+    alert_group: alert::Group,
 }
 
 /// Processes that are being ended.
@@ -202,6 +207,8 @@ fn begin(
         Kind::Begun,
         &first_line,
     )));
+    let alert_group = alert::Group::default();
+    let alerting = alert::Alerting::begin(&settings, &launch, alert_group.clone());
     let mut supervisor = Supervisor {
         journal: Journal::begin(Arc::clone(&records), &core, clock.now(), began),
         records,
@@ -232,6 +239,8 @@ fn begin(
         dumps: Arc::default(),
         incident: None,
         calls: channels::Calls::default(),
+        alerting: alerting.map(Box::new),
+        alert_group,
     };
     let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
     if let Some(minute) = supervisor.history.finish(clock::wall()) {
@@ -394,12 +403,20 @@ impl Supervisor {
                 self.finish_incident().await;
                 return Ok(ending);
             }
+            self.send_alerts();
+            let alert_look = self.alerting.as_ref().and_then(|it| it.look_at());
             let core_deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
             let tree_look = self.tree.as_ref().map(|tree| tree.look_at);
-            let wake_at = [core_deadline, tree_look, self.poll_at(), self.minute_at()]
-                .into_iter()
-                .flatten()
-                .min();
+            let wake_at = [
+                core_deadline,
+                tree_look,
+                self.poll_at(),
+                self.minute_at(),
+                alert_look,
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             tokio::select! {
                 biased;
                 arrived = signals.wait() => {
@@ -417,6 +434,7 @@ impl Supervisor {
                         self.queue.push_back(Event::DeadlinePassed);
                     }
                 }
+                done = alert::finished(&mut self.alerting) => self.alert_finished(done),
                 // Last, so that nobody's questions keep the loop from its work.
                 Some(question) = self.questions.recv() => self.hear(question),
             }
@@ -457,6 +475,9 @@ impl Supervisor {
         ) {
             self.records.begin();
             self.open_control();
+            if let Some(alerting) = &mut self.alerting {
+                alerting.state_is_ours();
+            }
         }
         let was_quiet = self.core.is_at_rest();
         for action in self.core.step(now, event.clone()) {
