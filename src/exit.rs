@@ -17,10 +17,15 @@ pub enum Exit {
     NothingThere,
     /// `config put`, `edit` and `rollback`: refused, and nothing was changed. `config get` and `diff`: there is no config that parses.
     ConfigRefused,
-    /// `health`: not ready, not alive, or nobody there to ask.
+    /// `health`: not ready, not alive, or nobody there to ask. `status`: not ready. `restart`, `pause` and `resume`: accepted,
+    /// but not done in time or not to be done.
     Unhealthy,
     /// `test-alert`: the command that alerts are handed to failed, or there is none.
     NotDelivered,
+    /// `restart`, `pause` and `resume`: clawkeeper does not do it, and says why.
+    RequestRefused,
+    /// `status`, `restart`, `pause` and `resume`: no clawkeeper answers (`EX_UNAVAILABLE`).
+    NobodyAnswers,
     /// The command line or a `CLAWKEEPER_*` variable is wrong (`EX_USAGE` of sysexits.h).
     Usage,
     /// A file named on the command line cannot be used (`EX_NOINPUT`).
@@ -52,8 +57,10 @@ impl Exit {
             // Docker's HEALTHCHECK knows 0 and 1 only.
             Self::Unhealthy => 1,
             Self::NotDelivered => 1,
+            Self::RequestRefused => 2,
             Self::Usage => 64,
             Self::Input => 66,
+            Self::NobodyAnswers => 69,
             Self::Internal => 70,
             Self::Host => 71,
             Self::AlreadyRunning => 75,

@@ -57,7 +57,7 @@ impl Verdict {
 }
 
 /// A listener on every address is asked on this machine's own.
-fn asked_at(listens_on: SocketAddr) -> SocketAddr {
+pub(super) fn asked_at(listens_on: SocketAddr) -> SocketAddr {
     let own =
         |is_any: bool| is_any.then_some(SocketAddr::from((Ipv4Addr::LOCALHOST, listens_on.port())));
     match listens_on {

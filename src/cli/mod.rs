@@ -6,12 +6,14 @@
 
 mod check;
 mod config;
+mod control;
 mod health;
 mod incidents;
 mod locks;
 mod replay;
 mod test_alert;
 
+use crate::core::control::Op;
 use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
@@ -41,12 +43,15 @@ Examples:
   clawkeeper locks --clear                         clear stale locks, as a start would
   clawkeeper config put < new.json5                check a config, keep the old one, put it in place
   clawkeeper config rollback                       go back to the last config that worked
+  clawkeeper status                                how things stand, and what to do
+  clawkeeper pause --for 1h                        stop the gateway for repairs, keep the container
   clawkeeper health                                is the gateway ready? (0 yes, 1 no)
 
 Exit codes:
   0 stopped as asked · 64 wrong setting or flag · 66 a named file cannot be used · 70 a defect in clawkeeper
   71 the system refused something essential · 75 another clawkeeper keeps this state folder
   124 the gateway had to be killed after the stop timeout · 126/127 a command that cannot be run
+  status: 0 ready, 1 not, 69 nobody answers · restart, pause, resume: 0 done, 1 not done, 2 refused, 69 nobody answers
   check: 0 fine, 1 warnings, 2 the gateway would not be started · health: 0 ready, 1 not
   config put, edit, rollback: 0 applied, 2 refused, 71 could not be written; unless applied, nothing has changed";
 
@@ -67,6 +72,14 @@ enum Verb {
     Health(Health),
     /// Hand a test to the command that alerts go to (CLAWKEEPER_ON_EVENT): exit code 0 if it was delivered, 1 if not
     TestAlert,
+    /// Show what clawkeeper and its gateway do, and what is left for you
+    Status(control::Status),
+    /// Drain the gateway and start it again
+    Restart(control::Ask),
+    /// Drain the gateway and start none until resumed; the container stays, for repairs by hand
+    Pause(control::Pause),
+    /// End a pause
+    Resume(control::Ask),
     /// Feed a journal through the decisions again and print them
     Replay {
         /// A journal: <state>/clawkeeper/journal.ndjson, or journal.1.ndjson for what came before
@@ -217,6 +230,10 @@ pub fn main() -> ExitCode {
             Verb::Config(config) => config::run(&config).into(),
             Verb::Health(health) => health::run(&health).into(),
             Verb::TestAlert => test_alert::run().into(),
+            Verb::Status(status) => control::status(&status).into(),
+            Verb::Restart(ask) => control::request(Op::Restart, &ask).into(),
+            Verb::Pause(pause) => control::pause(&pause).into(),
+            Verb::Resume(ask) => control::request(Op::Resume, &ask).into(),
             Verb::Replay { file } => replay::run(&file).into(),
         },
         Err(error) => {

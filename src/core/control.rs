@@ -1,6 +1,5 @@
 //! What a person asks of clawkeeper while it runs, and what it answers.
 
-use super::status::Status;
 use super::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -82,20 +81,31 @@ pub enum Progress {
     Ending,
 }
 
-/// How far the request has come, of which `starts` gateways had been started when it was accepted.
+/// What of a status tells how far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// The phase in one word.
+    pub phase: &'a str,
+    /// Whether the gateway serves.
+    pub is_ready: bool,
+    /// Whether a pause is wanted.
+    pub is_paused: bool,
+    /// Gateways started so far.
+    pub starts: u64,
+}
+
+/// How far a request has come; `starts` gateways had been started when it was accepted.
 #[must_use]
-pub fn progress(op: Op, starts: u64, status: &Status) -> Progress {
-    let is_paused = status.pause.is_some();
-    match (op, status.phase) {
+pub fn progress(op: Op, starts: u64, seen: Seen<'_>) -> Progress {
+    let is_paused = seen.is_paused;
+    match (op, seen.phase) {
         (_, "closing" | "exited") => Progress::Ending,
         (Op::Pause { .. }, "paused") => Progress::Done,
         (Op::Pause { .. }, _) if !is_paused => Progress::Resumed,
         (Op::Pause { .. }, _) => Progress::Going,
         (Op::Restart | Op::Resume, _) if is_paused => Progress::Paused,
         (Op::Restart | Op::Resume, "held") => Progress::Held,
-        (Op::Restart | Op::Resume, _) if status.is_ready() && status.starts > starts => {
-            Progress::Done
-        }
+        (Op::Restart | Op::Resume, _) if seen.is_ready && seen.starts > starts => Progress::Done,
         (Op::Restart | Op::Resume, _) => Progress::Going,
     }
 }

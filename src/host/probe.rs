@@ -3,6 +3,7 @@
 use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget};
 use crate::core::time::Millis;
 use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use std::net::{IpAddr, SocketAddr};
@@ -64,14 +65,29 @@ pub async fn get(address: SocketAddr, path: &'static str) -> Result<Answer, NoAn
     let stream = TcpStream::connect(address)
         .await
         .map_err(|_| NoAnswer::Refused)?;
+    exchange(stream, &address.to_string(), Method::GET, path).await
+}
+
+/// Asks once over a connection, without a limit of time.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn exchange(
+    stream: TcpStream,
+    host: &str,
+    method: Method,
+    path: &str,
+) -> Result<Answer, NoAnswer> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|_| NoAnswer::NotHttp)?;
-    let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, address.to_string())
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, host)
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .expect("a constant request is well-formed");
+        .expect("a request of our own is well-formed");
     // The connection is driven beside the request and ends with it.
     let connection = tokio::spawn(connection);
     let answer = match sender.send_request(request).await {

@@ -24,4 +24,4 @@ pub use plain::plain;
 pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 pub use report::report;
 pub use status::{LIMIT_IS_WRONG, answer_json, status_json};
-pub use status_text::{Style, status_text};
+pub use status_text::{Style, silence_text, status_text};

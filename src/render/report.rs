@@ -7,6 +7,7 @@ use super::memory;
 use super::problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 use crate::core::action::{Ending, Report};
 use crate::core::config::{Finding, Severity};
+use crate::core::control::Op;
 use crate::core::exit_class::StopCause;
 use crate::core::leftovers::LeftoverWhy;
 use crate::core::readiness::ListenVerdict;
@@ -95,10 +96,13 @@ pub fn report(report: &Report) -> LogLine {
                 .field("broken", broken.display())
                 .field("fix", edit::REPAIR)
         }
-        Report::Requested { op, peer } => LogLine::info("asked for by a person")
-            .field("what", op.word())
-            .field("by_pid", peer.pid)
-            .field("by_uid", peer.uid),
+        Report::Requested { op, peer } => LogLine::info(match op {
+            Op::Restart => "a restart was asked for",
+            Op::Pause { .. } => "a pause was asked for",
+            Op::Resume => "the end of the pause was asked for",
+        })
+        .field("by_pid", peer.pid)
+        .field("by_uid", peer.uid),
         Report::Paused { limit } => LogLine::warn(PAUSED)
             .maybe("resumes_in", *limit)
             .field("fix", RESUME),

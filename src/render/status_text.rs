@@ -51,6 +51,31 @@ pub fn status_text(status: &Value, style: Style, now: WallMs) -> String {
     page.text
 }
 
+/// What is known while nobody answers: an object with `why`, and what the state folder tells.
+#[must_use]
+pub fn silence_text(told: &Value, style: Style) -> String {
+    let see = View {
+        status: told,
+        now: WallMs(0),
+    };
+    let mut page = Lines {
+        text: style.paint("1;31", "○ nobody answers") + "\n",
+        style,
+    };
+    page.row("why", &see.text("/why").unwrap_or_default());
+    let keeper = see.number("/state_folder_kept_by_pid");
+    let keeper = keeper.map(|pid| format!("pid {pid}, which may hang: see its log"));
+    page.row("kept by", &keeper.unwrap_or_default());
+    let last = [see.text("/last_event/at"), see.text("/last_event/text")];
+    let last: Vec<_> = last.into_iter().flatten().collect();
+    page.row("last event", &last.join(" "));
+    page.row(
+        "see also",
+        "clawkeeper events, clawkeeper incidents, clawkeeper check",
+    );
+    page.text
+}
+
 struct Lines {
     text: String,
     style: Style,

@@ -4,7 +4,7 @@ use super::fake_host::FakeHost;
 use super::telling::{FOREVER, KILLED, classes, tell, with_lives};
 use super::world::{Config, Life, OnTerm, Timeline, World};
 use crate::core::action::{Ending, Report};
-use crate::core::control::{Answer, Op, Progress, RefusedWhy, progress};
+use crate::core::control::{self, Answer, Op, Progress, RefusedWhy, Seen};
 use crate::core::event::Request;
 use crate::core::exit_class::{ExitClass, StopCause};
 use crate::core::status::RestartClass;
@@ -25,6 +25,17 @@ fn starts(answer: Answer) -> u64 {
         Answer::Accepted { starts } => starts,
         Answer::Refused(why) => panic!("refused: {why:?}"),
     }
+}
+
+fn progress(op: Op, starts: u64, host: &FakeHost) -> Progress {
+    let status = host.core.status(host.now);
+    let seen = Seen {
+        phase: status.phase,
+        is_ready: status.is_ready(),
+        is_paused: status.pause.is_some(),
+        starts: status.starts,
+    };
+    control::progress(op, starts, seen)
 }
 
 fn running() -> FakeHost {
@@ -50,7 +61,7 @@ fn a_restart_drains_and_starts_once_more() {
     }]);
     host.run_until_phase("running");
     let before = starts(ask(&mut host, Op::Restart));
-    let how_far = |host: &FakeHost| progress(Op::Restart, before, &host.core.status(host.now));
+    let how_far = |host: &FakeHost| progress(Op::Restart, before, host);
     assert_eq!(host.core.phase_word(), "stopping");
     assert_eq!(how_far(&host), Progress::Going);
     host.run_until_phase("starting");
@@ -79,8 +90,7 @@ fn a_restart_of_what_waits_tries_at_once() {
     let mut host = broken_until(FOREVER);
     let before = starts(ask(&mut host, Op::Restart));
     host.run_until_phase("held");
-    let status = host.core.status(host.now);
-    assert_eq!(progress(Op::Restart, before, &status), Progress::Held);
+    assert_eq!(progress(Op::Restart, before, &host), Progress::Held);
 }
 
 #[test]
@@ -91,7 +101,7 @@ fn a_pause_drains_and_starts_nothing_until_it_is_resumed() {
     host.run_until(host.now.0 + 86_400_000);
     assert_eq!((host.core.phase_word(), host.alive()), ("paused", 0));
     let status = host.core.status(host.now);
-    assert_eq!(progress(FOR_GOOD, before, &status), Progress::Done);
+    assert_eq!(progress(FOR_GOOD, before, &host), Progress::Done);
     assert_eq!(status.pause.and_then(|it| it.resumes_in), None);
     assert!(host.core.next_deadline().is_none(), "it costs nothing");
 
@@ -100,7 +110,7 @@ fn a_pause_drains_and_starts_nothing_until_it_is_resumed() {
     let before = starts(ask(&mut host, Op::Resume));
     host.run_until_phase("running");
     let status = host.core.status(host.now);
-    assert_eq!(progress(Op::Resume, before, &status), Progress::Done);
+    assert_eq!(progress(Op::Resume, before, &host), Progress::Done);
     assert_eq!(status.pause, None);
     assert_eq!(host.spawns.len(), 2);
 }
@@ -145,8 +155,7 @@ fn a_pause_that_is_resumed_while_it_drains_is_a_restart() {
     host.run_until_phase("running");
     let before = starts(ask(&mut host, FOR_GOOD));
     ask(&mut host, Op::Resume);
-    let status = host.core.status(host.now);
-    assert_eq!(progress(FOR_GOOD, before, &status), Progress::Resumed);
+    assert_eq!(progress(FOR_GOOD, before, &host), Progress::Resumed);
     host.run_until_phase("starting");
     assert_eq!(host.said(|it| matches!(it, Report::Paused { .. })), 0);
 }
@@ -160,8 +169,7 @@ fn a_pause_outlives_the_restart_that_was_under_way() {
     host.run_until_phase("running");
     let before = starts(ask(&mut host, Op::Restart));
     ask(&mut host, FOR_GOOD);
-    let status = host.core.status(host.now);
-    assert_eq!(progress(Op::Restart, before, &status), Progress::Paused);
+    assert_eq!(progress(Op::Restart, before, &host), Progress::Paused);
     host.run_until_phase("paused");
     assert_eq!(host.spawns.len(), 1);
 }
