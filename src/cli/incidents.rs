@@ -6,10 +6,9 @@ use crate::host::config_file::chain;
 use crate::host::incidents::{self, Kept};
 use crate::render::{self, Bar};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// The last lines of output that `show` prints; the file has all that were kept.
 const LINES_SHOWN: usize = 40;
@@ -94,14 +93,7 @@ fn list(state_dir: &Path, ids: &[String], json: bool) -> Exit {
             }
         };
         text += &row(place + 1, &kept);
-        rows.push(json!({
-            "number": place + 1,
-            "id": id,
-            "time": time(&kept),
-            "class": kept.class,
-            "uptime_ms": kept.uptime,
-            "line": kept.line,
-        }));
+        rows.push(kept.summary(place + 1, id));
     }
     if json {
         say(&Value::from(rows).to_string());
@@ -120,7 +112,7 @@ fn row(number: usize, kept: &Kept) -> String {
     });
     let row = format!(
         "{number:>2}  {}  {:<11} up {:<8} {memory}",
-        time(kept),
+        kept.utc(),
         render::plain(&kept.class),
         kept.uptime.to_string(),
     );
@@ -145,7 +137,7 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
     };
     let mut text = format!(
         "{} {} ({id})\nOpenClaw {version}, start {}, pid {}, up {}, {readiness}\n\n{}\n",
-        time(kept),
+        kept.utc(),
         kept.class,
         kept.attempt,
         kept.pid,
@@ -185,15 +177,6 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
     let lines: Vec<String> = text.lines().map(render::plain).collect();
     say(lines.join("\n").trim_end());
     Exit::Stopped
-}
-
-fn time(kept: &Kept) -> String {
-    // Beyond the year 9999 there is no such notation, and a file may say anything.
-    const LAST: u64 = 253_402_300_799_000;
-    let time = UNIX_EPOCH + Duration::from_millis(kept.time.0.min(LAST));
-    humantime::format_rfc3339_seconds(time)
-        .to_string()
-        .replace('T', " ")
 }
 
 /// A reader that has seen enough is no error.

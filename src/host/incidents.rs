@@ -15,6 +15,7 @@ use crate::core::time::{Millis, WallMs};
 use crate::gateway::Mask;
 use crate::render;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -151,6 +152,30 @@ pub fn read(state_dir: &Path, id: &str) -> Result<Kept, IncidentError> {
 }
 
 impl Kept {
+    /// What a list says of it, for programs. No line of output is in it.
+    #[must_use]
+    pub fn summary(&self, number: usize, id: &str) -> Value {
+        json!({
+            "number": number,
+            "id": id,
+            "time": self.utc(),
+            "class": self.class,
+            "uptime_ms": self.uptime,
+            "line": self.line,
+        })
+    }
+
+    /// `2026-11-21 12:20:01Z`.
+    #[must_use]
+    pub fn utc(&self) -> String {
+        // Beyond the year 9999 there is no such notation, and a file may say anything.
+        const LAST: u64 = 253_402_300_799_000;
+        let time = UNIX_EPOCH + Duration::from_millis(self.time.0.min(LAST));
+        humantime::format_rfc3339_seconds(time)
+            .to_string()
+            .replace('T', " ")
+    }
+
     fn of(launch: &Launch, incident: &Incident, now: WallMs) -> Self {
         let past = |point: &Point| Past {
             before: incident.at.since(point.at),

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// What there is to ask for.
 pub const PATHS: &str = "\
-clawkeeper
+clawkeeper; a browser is shown a page here
 /livez    200 while clawkeeper's own loop turns, whatever the gateway does
 /readyz   200 while the gateway serves, else 503; JSON: phase, why, fix
 /metrics  the same and more for Prometheus

@@ -9,6 +9,7 @@ mod health;
 mod log_line;
 mod memory;
 mod metrics;
+mod page;
 mod plain;
 mod problem;
 mod report;
@@ -20,6 +21,10 @@ pub use chart::{Bar, chart};
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
 pub use log_line::LogLine;
 pub use metrics::{Surroundings, metrics};
+pub use page::{
+    CONTENT_SECURITY_POLICY, NO_ANSWER_OF_VOLUME, NOT_OUR_NAME, PAGE, SCRIPT, SPAN_IS_WRONG, STYLE,
+    events_json, history_json, without_excerpt,
+};
 pub use plain::plain;
 pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};
 pub use report::report;

@@ -6,6 +6,7 @@
     reason = "tests start processes and read the clock"
 )]
 
+pub(crate) mod browser;
 pub(crate) mod cgroup;
 pub(crate) mod health;
 pub(crate) mod keeper;

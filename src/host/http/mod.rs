@@ -1,10 +1,11 @@
 //! What clawkeeper answers to those who ask: one small HTTP server with two doors, on the loop's own thread.
 //!
-//! A TCP port that only reads (`/`, `/livez`, `/readyz`, `/metrics`, `/v1/status`), and a Unix socket in the state
+//! A TCP port that only reads (the page, `/livez`, `/readyz`, `/metrics`, `/v1/status`), and a Unix socket in the state
 //! folder that takes requests as well (`POST /v1/restart`, `/v1/pause`, `/v1/resume`).
 //! Every answer is made from what the loop itself hands over, so an answer proves that the loop turns.
 
 mod control;
+mod page;
 mod routes;
 mod server;
 mod tcp;
@@ -20,7 +21,7 @@ use crate::core::volume::Space;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 /// The loop answers within microseconds unless something is very wrong.
@@ -51,6 +52,8 @@ pub struct Desk {
     launch: Arc<Launch>,
     /// True while a question about the room on the volume has not come back.
     space_is_busy: Arc<AtomicBool>,
+    /// Whoever reads files for the page waits for the one before.
+    reading: Arc<Semaphore>,
 }
 
 impl Desk {
@@ -63,6 +66,7 @@ impl Desk {
             questions,
             launch,
             space_is_busy: Arc::default(),
+            reading: Arc::new(Semaphore::new(1)),
         };
         (desk, receiver)
     }

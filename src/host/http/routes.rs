@@ -1,6 +1,6 @@
 //! What there is to ask for, and who may ask for it.
 
-use super::Desk;
+use super::{Desk, page};
 use crate::core::control::{Op, Peer};
 use crate::core::time::Millis;
 use crate::gateway::Version;
@@ -8,8 +8,14 @@ use crate::host::clock;
 use crate::render::{self, Surroundings};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// Where a connection came in.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +39,18 @@ pub(super) async fn answer(
             _ => only("POST"),
         };
     }
-    if !matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/v1/status") {
+    let is_probed = matches!(path, "/livez" | "/readyz" | "/metrics");
+    if !is_probed && path != "/v1/status" && !page::has(path) {
         return text(StatusCode::NOT_FOUND, render::PATHS);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return only("GET, HEAD");
     }
-    if path == "/" {
-        return text(StatusCode::OK, render::PATHS);
+    if !is_probed && !page::is_our_name(request.headers()) {
+        return text(StatusCode::FORBIDDEN, render::NOT_OUR_NAME);
+    }
+    if page::has(path) {
+        return page::answer(desk, request).await;
     }
     let Some(status) = desk.status().await else {
         return text(StatusCode::SERVICE_UNAVAILABLE, render::NOT_LIVE);
@@ -109,20 +119,32 @@ fn only(methods: &'static str) -> Response<Full<Bytes>> {
     answer
 }
 
-fn text(code: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+pub(super) fn text(code: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     respond(code, "text/plain; charset=utf-8", body)
 }
 
-fn json(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+pub(super) fn json(code: StatusCode, body: String) -> Response<Full<Bytes>> {
     respond(code, "application/json", body)
 }
 
-fn respond(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn respond(
+    code: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = code;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, render::CONTENT_SECURITY_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     answer
 }
 

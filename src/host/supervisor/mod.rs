@@ -165,7 +165,7 @@ fn begin(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(4)
+        .max_blocking_threads(5)
         .thread_stack_size(512 * 1024)
         // A waiting thread costs some kilobytes; making one anew would delay every restart.
         .thread_keep_alive(FOR_EVER)
