@@ -7,7 +7,7 @@ use crate::core::readiness::Listener;
 use crate::core::time::WallMs;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -218,16 +218,22 @@ impl Proc {
     #[must_use]
     pub fn socket_inodes(&self, pid: i32) -> Option<HashSet<u64>> {
         let entries = std::fs::read_dir(self.root.join(format!("{pid}/fd"))).ok()?;
-        let inodes = entries.filter_map(|entry| {
-            let target = std::fs::read_link(entry.ok()?.path()).ok()?;
-            target
-                .to_str()?
-                .strip_prefix("socket:[")?
-                .strip_suffix(']')?
-                .parse()
-                .ok()
-        });
-        Some(inodes.collect())
+        let mut inodes = HashSet::new();
+        for entry in entries.flatten() {
+            let target = match std::fs::read_link(entry.path()) {
+                Ok(target) => target,
+                // Root without CAP_SYS_PTRACE may list another user's descriptors and read none of them.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+                // It was closed meanwhile.
+                Err(_) => continue,
+            };
+            let inode = target
+                .to_str()
+                .and_then(|target| target.strip_prefix("socket:["))
+                .and_then(|rest| rest.strip_suffix(']')?.parse::<u64>().ok());
+            inodes.extend(inode);
+        }
+        Some(inodes)
     }
 }
 

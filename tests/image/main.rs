@@ -10,9 +10,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/power.rs"]
+mod moments;
+
 mod commands;
 mod container;
 mod life;
 mod limits;
 mod official;
+mod power;
 mod secrets;

@@ -6,6 +6,8 @@
 #       --memory MB               the machine's memory [2048]
 #       --env NAME=VALUE          as in fly.toml's [env] and secrets; again for more
 #       --forward HOST:GUEST      a port of 127.0.0.1 here to one of the machine; again for more
+#       --clock host|instructions the machine's clock: this host's, or one that stands still while this host is busy with
+#                                 others, so that a gateway's own deadlines (5 s for a thread to begin) hold [host]
 #       --cgroups fly|v2=MB|none  what is mounted on /sys/fs/cgroup [fly]
 #       --add FILE                puts a program of the host at /run/NAME; again for more
 #       --console SOCKET          a unix socket with a root shell inside, as `fly ssh console` is
@@ -30,7 +32,7 @@ die() {
 [[ $# -ge 2 ]] || die "usage: boot.sh ROOT VOLUME [option …] [-- COMMAND …]"
 root=$1 volume=$2
 shift 2
-memory=2048 cgroups=fly console='' envs=() add=() forwards='' command=()
+memory=2048 clock=host cgroups=fly console='' envs=() add=() forwards='' command=()
 while (($#)); do
     case $1 in
     --memory) memory=$2 ;;
@@ -38,6 +40,7 @@ while (($#)); do
     --add) add+=("$2") ;;
     --forward) forwards+=",hostfwd=tcp:127.0.0.1:${2%%:*}-:${2##*:}" ;;
     --cgroups) cgroups=$2 ;;
+    --clock) clock=$2 ;;
     --console) console=$2 ;;
     --)
         shift
@@ -94,13 +97,16 @@ initramfs=$work/initramfs
 libraries=$tools/usr/lib/x86_64-linux-gnu:$tools/lib/x86_64-linux-gnu
 console_device=(-serial null)
 [[ -z $console ]] || console_device=(-serial "unix:$console,server=on,wait=off")
+processor=(-accel 'tcg,thread=multi' -smp 2)
+# One thread emulates then, and 2 ns are an instruction.
+[[ $clock != instructions ]] || processor=(-accel 'tcg,thread=single' -icount shift=1)
 # qemu reads the initramfs while it starts; it is an open file here, so that nothing is left when it is killed.
 exec 8<"$initramfs"
 rm -rf "$work"
 trap - EXIT
 # -machine pc: microvm hangs in about half of all boots under software emulation (qemu 7.2).
 LD_LIBRARY_PATH=$libraries exec "$tools/usr/bin/qemu-system-x86_64" -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" \
-    -accel tcg,thread=multi -smp 2 -cpu Nehalem -machine pc -m "$memory" -nodefaults -no-reboot -display none \
+    "${processor[@]}" -cpu Nehalem -machine pc -m "$memory" -nodefaults -no-reboot -display none \
     -kernel "$kernel" -initrd /dev/fd/8 -append "console=ttyS0 quiet panic=-1 reboot=t clawkeeper.cgroups=$cgroups" \
     -serial stdio "${console_device[@]}" \
     -drive "file=$root/root.img,format=raw,if=none,id=root,cache=unsafe,snapshot=on" -device virtio-blk-pci,drive=root \

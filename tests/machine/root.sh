@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the disk that a virtual machine boots from out of a container image, once for each image.
-#   tests/machine/root.sh [IMAGE]     prints the folder: root.img, and entrypoint, cmd, env, workdir as text
+#   tests/machine/root.sh [IMAGE]     prints the folder: root.img, and image (its id), entrypoint, cmd, env, workdir as text
 # Without a name the image is the one that docker/Dockerfile makes of this checkout; layers that are there are reused.
 # As root on Debian. The last two disks are kept.
 set -euo pipefail
@@ -16,7 +16,7 @@ folder=$cache/machine/roots/${id:0:16}
 mkdir -p "$cache/machine/roots"
 exec 9>"$cache/machine/roots/.lock"
 flock 9
-if [[ ! -e $folder/complete ]]; then
+if [[ ! -e $folder/complete || ! -e $folder/image ]]; then
     rm -rf "$folder"
     mkdir -p "$folder"
     printf 'machine: making a disk of %s\n' "$image" >&2
@@ -26,6 +26,7 @@ if [[ ! -e $folder/complete ]]; then
     field '{{range .Config.Cmd}}{{println .}}{{end}}' >"$folder/cmd"
     field '{{.Config.WorkingDir}}' >"$folder/workdir"
     [[ -s $folder/workdir ]] || echo / >"$folder/workdir"
+    echo "$id" >"$folder/image"
     mounted=$(podman image mount "$image")
     # Room for what a life writes beside the volume.
     megabytes=$(($(du -sm "$mounted" | cut -f1) * 12 / 10 + 256))
