@@ -235,3 +235,32 @@ fn every_path_of_ours_that_a_file_names_is_answered() {
     assert_eq!(listener.get("/nowhere").code, 404);
     kept.stop();
 }
+
+#[test]
+fn nothing_that_makes_the_image_is_for_one_architecture() {
+    let made_of = [
+        ("Dockerfile", IMAGE),
+        (
+            "official.Dockerfile",
+            include_str!("../docker/official.Dockerfile"),
+        ),
+        (
+            "install-plugins.mjs",
+            include_str!("../docker/install-plugins.mjs"),
+        ),
+    ];
+    for (name, text) in made_of {
+        for word in ["amd64", "arm64", "x86_64", "aarch64", "x64", "--platform"] {
+            assert!(!text.contains(word), "{word} in {name}");
+        }
+    }
+    // Static on both, or the binary would not run in a base of another C library.
+    let cargo = include_str!("../.cargo/config.toml");
+    for target in ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"] {
+        let (_, section) = cargo
+            .split_once(&format!("[target.{target}]\n"))
+            .unwrap_or_else(|| panic!("no {target} in {cargo}"));
+        let flags = section.lines().next().unwrap_or_default();
+        assert!(flags.contains("target-feature=+crt-static"), "{flags}");
+    }
+}
