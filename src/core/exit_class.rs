@@ -92,6 +92,9 @@ pub enum Refusal {
     /// `Another gateway (pid N) already owns this state directory` (9.6: also a stale lock with our
     /// own pid and start tick) or `another OpenClaw process owns gateway-lifecycle`.
     AnotherOwner,
+    /// `Another Gateway owner lease is still active for this state directory` (9.6): a gateway that was
+    /// killed had another host name, or our own pid and start tick. A lease ends after five minutes.
+    OwnerLease,
     /// `gateway already running (pid N); lock timeout after 5000ms`.
     AlreadyRunning,
     /// `another gateway instance is already listening on … | EADDRINUSE`; 7.1 then ends with code 0.
@@ -131,6 +134,7 @@ impl Refusal {
             Self::MissingConfig
             | Self::InvalidFlag
             | Self::AnotherOwner
+            | Self::OwnerLease
             | Self::AlreadyRunning
             | Self::PortInUse
             | Self::CorruptDatabase
@@ -154,6 +158,7 @@ impl Refusal {
             | Self::NoAuthForBind
             | Self::NoAllowedOrigins
             | Self::AnotherOwner
+            | Self::OwnerLease
             | Self::AlreadyRunning
             | Self::PortInUse
             | Self::CorruptDatabase

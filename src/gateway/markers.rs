@@ -53,6 +53,7 @@ const RULES: &[(Place, &[&str], Marker)] = &[
     (Place::Raw, &["non-loopback Control UI requires"], Marker::Refusal(Refusal::NoAllowedOrigins)),
     (Place::Raw, &["already owns this state directory"], Marker::Refusal(Refusal::AnotherOwner)),
     (Place::Raw, &["OpenClaw process owns gateway-lifecycle"], Marker::Refusal(Refusal::AnotherOwner)),
+    (Place::Raw, &["owner lease is still active"], Marker::Refusal(Refusal::OwnerLease)),
     (Place::Raw, &["is already listening on"], Marker::Refusal(Refusal::PortInUse)),
     (Place::Raw, &["EADDRINUSE"], Marker::Refusal(Refusal::PortInUse)),
     (Place::Raw, &["gateway already running"], Marker::Refusal(Refusal::AlreadyRunning)),
@@ -337,6 +338,10 @@ mod tests {
         (
             "Another gateway (pid 7) already owns this state directory; refusing to run automatic startup migrations or report the gateway ready.",
             Marker::Refusal(Refusal::AnotherOwner),
+        ),
+        (
+            "Gateway failed to start: Another Gateway owner lease is still active for this state directory. Run openclaw gateway status --deep for diagnostics.",
+            Marker::Refusal(Refusal::OwnerLease),
         ),
         (
             "Gateway failed to start: gateway already running (pid 7); lock timeout after 5000ms",

@@ -91,7 +91,7 @@ pub struct Current {
     /// Its permissions.
     pub mode: u32,
     /// How many names the file has.
-    pub names: u64,
+    pub names: nix::libc::nlink_t,
     /// What tells it from a file that was changed.
     pub seen: Seen,
 }

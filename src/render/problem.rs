@@ -222,6 +222,10 @@ fn refused(refusal: Refusal) -> (String, String) {
             "it says that another gateway owns the state folder",
             "see: clawkeeper locks",
         ),
+        Refusal::OwnerLease => (
+            "the lease of a gateway that was killed has not run out",
+            "wait: it ends within five minutes. It is taken over at once where the host name stays the same (docker run --hostname, hostname: in compose)",
+        ),
         Refusal::AlreadyRunning => (
             "it says that a gateway is already running",
             "see: clawkeeper locks",

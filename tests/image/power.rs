@@ -128,6 +128,7 @@ impl Disk {
             "OPENCLAW_GATEWAY_TOKEN=a-token-for-the-image-test",
             "--env",
             "FLY_APP_NAME=my-openclaw",
+            "--hostname=148e21",
             "--health-interval=disable",
         ];
         Container::start(&options, image, &[])

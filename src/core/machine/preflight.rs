@@ -283,6 +283,7 @@ impl Core {
             | HoldWhy::Refused(Refusal::PortInUse) => short,
             HoldWhy::Refused(
                 Refusal::AnotherOwner
+                | Refusal::OwnerLease
                 | Refusal::AlreadyRunning
                 | Refusal::StartupMigrations
                 | Refusal::PluginVerification,

@@ -59,7 +59,7 @@ pub enum WriteError {
         /// The config.
         path: PathBuf,
         /// How many.
-        names: u64,
+        names: nix::libc::nlink_t,
     },
     /// Somebody else wrote it meanwhile.
     #[error("{} was changed by somebody else meanwhile; look at it and try again", .0.display())]
