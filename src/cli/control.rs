@@ -73,9 +73,7 @@ pub(super) fn status(options: &Status) -> Exit {
         Err(exit) => return exit,
     };
     let out = std::io::stdout();
-    let style = Style {
-        colour: out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
-    };
+    let style = super::style();
     loop {
         let (text, exit) = line.status_once(options.json, style);
         let is_screen = options.watch && !options.json && out.is_terminal();

@@ -1,8 +1,7 @@
 //! `incidents`: what was kept of deaths, from the files alone: no supervisor need run.
 
-use super::looked_at;
+use super::{fail, looked_at};
 use crate::exit::Exit;
-use crate::host::config_file::chain;
 use crate::host::incidents::{self, Kept};
 use crate::render::{self, Bar};
 use clap::{Args, Subcommand};
@@ -182,9 +181,4 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
 /// A reader that has seen enough is no error.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    eprintln!("clawkeeper: {}", chain(error));
-    exit
 }

@@ -7,8 +7,10 @@
 mod check;
 mod config;
 mod control;
+mod events;
 mod health;
 mod incidents;
+mod kept;
 mod locks;
 mod replay;
 mod test_alert;
@@ -20,6 +22,7 @@ use crate::gateway::{self, Command as Recognised};
 use crate::host::init::{self, ForwardTo, InitOptions};
 use crate::host::launch::{Launch, LaunchError};
 use crate::host::{log, supervisor};
+use crate::render;
 use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -45,6 +48,7 @@ Examples:
   clawkeeper config rollback                       go back to the last config that worked
   clawkeeper status                                how things stand, and what to do
   clawkeeper pause --for 1h                        stop the gateway for repairs, keep the container
+  clawkeeper events --since 12h                    what happened last night
   clawkeeper health                                is the gateway ready? (0 yes, 1 no)
 
 Exit codes:
@@ -63,6 +67,8 @@ enum Verb {
     Check(Check),
     /// List the gateway's locks, each with its verdict
     Locks(Locks),
+    /// What happened, one line a transition, over restarts of the container
+    Events(events::Events),
     /// List the deaths of the gateway that were kept, or show one with its evidence
     Incidents(incidents::Incidents),
     /// Look at the gateway's config, change it safely, or go back to a version that worked
@@ -226,6 +232,7 @@ pub fn main() -> ExitCode {
             Verb::Run(run) => ExitCode::from(run_command(*run)),
             Verb::Check(check) => check::run(&check).into(),
             Verb::Locks(locks) => locks::run(&locks).into(),
+            Verb::Events(events) => events::run(&events).into(),
             Verb::Incidents(incidents) => incidents::run(&incidents).into(),
             Verb::Config(config) => config::run(&config).into(),
             Verb::Health(health) => health::run(&health).into(),
@@ -351,6 +358,21 @@ fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
 #[derive(Debug, thiserror::Error)]
 #[error("this command does not start a gateway; try: node dist/index.js gateway")]
 struct NotAGateway;
+
+/// Colours where a person looks at the output and has not forbidden them (no-color.org).
+fn style() -> render::Style {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|value| value == "dumb");
+    render::Style {
+        colour: std::io::IsTerminal::is_terminal(&std::io::stdout()) && !forbidden && !is_dumb,
+    }
+}
+
+/// One line on stderr for what could not be done.
+fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
+    eprintln!("clawkeeper: {}", crate::host::config_file::chain(error));
+    exit
+}
 
 /// One line an error, each with our name before it.
 fn complain(error: &dyn std::error::Error) -> Exit {

@@ -8,15 +8,14 @@
 )]
 
 use super::folder::{FileError, Folder, errno_of};
+use crate::core::output::{LineCutter, LineEnd};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
-/// A longer line was not written by us, and is passed over.
-pub const LINE_MAX_BYTES: usize = 16 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 
 /// Two files that together hold the last lines of something.
@@ -58,7 +57,65 @@ impl Ring {
         }
         file.write_all(lines).map_err(failed)
     }
+}
 
+/// Reads a ring from its oldest line on, and then what is added to it, over any number of rotations.
+#[derive(Debug)]
+pub struct Reader {
+    ring: Ring,
+    open: Option<Open>,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    inode: u64,
+    lines: LineCutter,
+}
+
+impl Reader {
+    /// Begins before the oldest line.
+    #[must_use]
+    pub const fn new(ring: Ring) -> Self {
+        Self { ring, open: None }
+    }
+
+    /// Hands out every whole line since the last call, without its newline; one that is longer than ours is passed over.
+    /// True when there is a file at all.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read, or is none.
+    pub fn read(
+        &mut self,
+        folder: &Folder,
+        mut on_line: impl FnMut(&[u8]),
+    ) -> Result<bool, FileError> {
+        let read = self.open.as_ref().map(|open| open.inode);
+        let current = self.ring.open(folder, self.ring.current)?;
+        let is_same = current.as_ref().map(|open| open.inode) == read;
+        if let Some(open) = &mut self.open {
+            // Whatever has taken its place: nothing is appended to it after that.
+            open.read(&mut on_line);
+        }
+        if !is_same {
+            let previous = self.ring.open(folder, self.ring.previous)?;
+            // It may be the one that was read just now, or, had it been moved meanwhile, the one that comes next.
+            let known = [read, current.as_ref().map(|open| open.inode)];
+            if let Some(mut previous) = previous.filter(|open| !known.contains(&Some(open.inode))) {
+                previous.read(&mut on_line);
+                self.open = Some(previous);
+            }
+            if let Some(mut current) = current {
+                current.read(&mut on_line);
+                self.open = Some(current);
+            }
+        }
+        Ok(self.open.is_some())
+    }
+}
+
+impl Ring {
     /// The last lines that are wanted, oldest first and without their newlines, in memory for no more than those.
     ///
     /// # Errors
@@ -70,39 +127,54 @@ impl Ring {
         is_wanted: impl Fn(&[u8]) -> bool,
     ) -> Result<VecDeque<Vec<u8>>, FileError> {
         let mut last = VecDeque::new();
-        for name in [self.previous, self.current] {
-            let Some(file) = self.open(folder, name)? else {
-                continue;
-            };
-            let mut reader = BufReader::with_capacity(READ_BYTES, file);
-            let mut line = Vec::new();
-            while next_line(&mut reader, &mut line) {
-                if is_wanted(&line) {
-                    if last.len() == max {
-                        last.pop_front();
-                    }
-                    if max > 0 {
-                        last.push_back(line.clone());
-                    }
-                }
+        Reader::new(*self).read(folder, |line| {
+            if is_wanted(line) {
+                last.push_back(line.to_vec());
             }
-        }
+            if last.len() > max {
+                last.pop_front();
+            }
+        })?;
         Ok(last)
     }
 
     /// Opens one of the two, at the start of the last lines that may be ours; `None` where there is none.
-    fn open(&self, folder: &Folder, name: &'static str) -> Result<Option<File>, FileError> {
+    fn open(&self, folder: &Folder, name: &'static str) -> Result<Option<Open>, FileError> {
         let mut file = match folder.open_file(OsStr::new(name)) {
             Ok(file) => file,
             Err(error) if error.errno == Errno::ENOENT => return Ok(None),
             Err(error) => return Err(error),
         };
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
-        if length > self.max_bytes {
-            // Larger than we write: its end is enough. The line it begins in counts as cut.
-            let _ = file.seek(SeekFrom::Start(length - self.max_bytes));
+        let metadata = file.metadata().map_err(|error| FileError {
+            operation: "stat",
+            path: folder.path().join(name),
+            errno: errno_of(&error),
+        })?;
+        let mut lines = LineCutter::default();
+        if metadata.len() > self.max_bytes {
+            // Larger than we write: its end is enough, from the next line on.
+            let _ = file.seek(SeekFrom::Start(metadata.len() - self.max_bytes));
+            lines.gap();
         }
-        Ok(Some(file))
+        Ok(Some(Open {
+            file,
+            inode: metadata.ino(),
+            lines,
+        }))
+    }
+}
+
+impl Open {
+    /// Reads to the end. A line that has none yet is handed out once it has; a failed read ends like the file.
+    fn read(&mut self, on_line: &mut impl FnMut(&[u8])) {
+        let mut buffer = [0; READ_BYTES];
+        while let Ok(count @ 1..) = self.file.read(&mut buffer) {
+            self.lines.feed(&buffer[..count], |line, end| {
+                if end == LineEnd::Newline {
+                    on_line(line);
+                }
+            });
+        }
     }
 }
 
@@ -120,42 +192,6 @@ fn ends_a_line(file: &File, length: u64) -> bool {
         || file
             .read_exact_at(&mut last, length - 1)
             .is_ok_and(|()| last == *b"\n")
-}
-
-/// Reads the next whole line; false at the end, and for a line that has no end yet.
-fn next_line(reader: &mut impl std::io::BufRead, line: &mut Vec<u8>) -> bool {
-    loop {
-        line.clear();
-        let mut bounded = reader.by_ref().take(LINE_MAX_BYTES as u64);
-        match bounded.read_until(b'\n', line) {
-            Ok(0) | Err(_) => return false,
-            Ok(_) if line.pop_if(|byte| *byte == b'\n').is_some() => return true,
-            // The last line, which is being written or was cut; or one that is too long.
-            Ok(_) => {
-                if !skip_line(reader) {
-                    return false;
-                }
-            }
-        }
-    }
-}
-
-/// Passes over what is left of a line; false when the file ends in it.
-fn skip_line(reader: &mut impl std::io::BufRead) -> bool {
-    loop {
-        let Ok(bytes) = reader.fill_buf() else {
-            return false;
-        };
-        if bytes.is_empty() {
-            return false;
-        }
-        let end = bytes.iter().position(|byte| *byte == b'\n');
-        let count = end.map_or(bytes.len(), |at| at + 1);
-        reader.consume(count);
-        if end.is_some() {
-            return true;
-        }
-    }
 }
 
 #[cfg(test)]

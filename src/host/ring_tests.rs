@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::output::LINE_MAX_BYTES;
 use std::path::Path;
 
 const RING: Ring = Ring {
@@ -81,12 +82,52 @@ fn of_a_file_larger_than_ours_only_the_end_is_read() {
     let (dir, folder) = folder();
     put(dir.path(), "ring", "0123456789\n".repeat(1000).as_bytes());
     let kept = lines(&folder, usize::MAX);
-    assert!(kept.len() <= 10, "{}", kept.len());
-    assert_eq!(kept.last().map(String::as_str), Some("0123456789"));
+    assert_eq!(kept, ["0123456789"; 9], "and no part of a line");
 }
 
 #[test]
-fn a_link_a_pipe_or_a_folder_in_its_place_is_refused_to_a_reader_and_cleared_by_the_writer() {
+fn a_reader_gets_each_line_once_over_rotations_and_waits_for_the_end_of_one() {
+    let (dir, folder) = folder();
+    let mut reader = Reader::new(RING);
+    let mut read = Vec::new();
+    let mut look = |read: &mut Vec<String>| {
+        let on_line = |line: &[u8]| read.push(String::from_utf8_lossy(line).into_owned());
+        reader.read(&folder, on_line).expect("it can be read")
+    };
+    assert!(!look(&mut read), "there is none yet");
+    let mut written = Vec::new();
+    // A look after each line, after each rotation, and after two of them.
+    for (number, lines) in [1, 1, 3, 8, 1, 15, 1, 1].into_iter().enumerate() {
+        for part in 0..lines {
+            let line = format!("line {number}.{part:>2}");
+            RING.append(&folder, format!("{line}\n").as_bytes())
+                .expect("appended");
+            written.push(line);
+        }
+        assert!(look(&mut read));
+        assert_eq!(read, written);
+    }
+    let mut current = std::fs::OpenOptions::new()
+        .append(true)
+        .open(dir.path().join("ring"))
+        .expect("it is there");
+    current.write_all(b"not yet").expect("written");
+    look(&mut read);
+    assert_eq!(read, written);
+    current.write_all(b" ended\n").expect("written");
+    look(&mut read);
+    assert_eq!(read.last().map(String::as_str), Some("not yet ended"));
+}
+
+#[test]
+fn a_pipe_in_place_of_the_file_is_no_wait_for_a_reader() {
+    let (dir, folder) = folder();
+    nix::unistd::mkfifo(&dir.path().join("ring"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    assert!(RING.last(&folder, 9, |_| true).is_err());
+}
+
+#[test]
+fn what_somebody_put_in_its_place_is_cleared_and_never_written_to() {
     let (dir, folder) = folder();
     let victim = dir.path().join("victim");
     put(dir.path(), "victim", b"untouched\n");
@@ -99,8 +140,6 @@ fn a_link_a_pipe_or_a_folder_in_its_place_is_refused_to_a_reader_and_cleared_by_
     ];
     for planted in plant {
         planted();
-        let shown = RING.last(&folder, 9, |_| true);
-        assert!(shown.is_err() || std::fs::metadata(&name).is_ok_and(|it| it.is_file()));
         RING.append(&folder, b"ours\n").expect("cleared");
         assert_eq!(lines(&folder, 9), ["ours"]);
         std::fs::remove_file(&name).expect("removed");

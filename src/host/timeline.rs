@@ -21,8 +21,9 @@ pub const RING: Ring = Ring {
     max_bytes: 256 * 1024,
 };
 
-/// A report may quote a config or a path; what goes on beyond this is cut.
-const TEXT_MAX_BYTES: usize = 2048;
+/// A report may quote a config or a path; what goes on beyond this is cut. Escaped for JSON it is twice as long at most,
+/// and still no longer than a reader takes a line to be.
+const TEXT_MAX_BYTES: usize = 1800;
 /// How every line of ours begins.
 const HEAD: &[u8] = b"{\"at\":";
 
@@ -52,7 +53,7 @@ pub fn entry(at: WallMs, kind: Kind, line: &LogLine) -> Entry {
 #[must_use]
 pub fn record(entry: &Entry) -> Record {
     let line = format!(
-        "{{\"at\":{},\"kind\":\"{}\",\"weight\":\"{}\",\"text\":{}}}\n",
+        "{{\"at\":{},\"kind\":\"{}\",\"level\":\"{}\",\"text\":{}}}\n",
         entry.at.0,
         entry.kind.word(),
         entry.weight.word(),
@@ -69,7 +70,7 @@ pub fn parse(line: &[u8]) -> Option<Entry> {
     Some(Entry {
         at: WallMs(value.get("at")?.as_u64()?),
         kind: Kind::from_word(text("kind")?)?,
-        weight: Weight::from_word(text("weight")?)?,
+        weight: Weight::from_word(text("level")?)?,
         text: text("text")?.to_owned(),
     })
 }

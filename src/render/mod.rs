@@ -15,6 +15,7 @@ mod problem;
 mod report;
 mod status;
 mod status_text;
+mod timeline;
 
 pub use alert::{Whereabouts, alert};
 pub use chart::{Bar, chart};
@@ -30,3 +31,4 @@ pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warn
 pub use report::report;
 pub use status::{LIMIT_IS_WRONG, answer_json, status_json};
 pub use status_text::{Style, silence_text, status_text};
+pub use timeline::{event, event_json, timestamp};

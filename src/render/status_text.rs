@@ -11,7 +11,7 @@ const WIDTH: usize = 80;
 /// Where the values begin.
 const INDENT: usize = 13;
 
-/// How a status is written.
+/// How text for people is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     /// With the colours of a terminal.
@@ -19,7 +19,7 @@ pub struct Style {
 }
 
 impl Style {
-    fn paint(self, code: &str, text: &str) -> String {
+    pub(super) fn paint(self, code: &str, text: &str) -> String {
         if self.colour {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
