@@ -5,7 +5,7 @@
 use super::action::Report;
 use super::event::Attempt;
 use super::exit_class::{ExitClass, StopCause};
-use super::memory::{Kib, Point, Rise, Sample, Series};
+use super::memory::{HeapBounds, Kib, Point, Rise, Sample, Series};
 use super::oom::OomEvidence;
 use super::time::{Millis, Mono};
 use super::volume::Space;
@@ -95,8 +95,8 @@ pub enum Advice {
     },
     /// V8's heap is smaller than this place could give.
     RaiseHeap {
-        /// What would fit beside everything else; `None` where memory was not looked at yet.
-        to: Option<Kib>,
+        /// What fits beside everything else.
+        to: Kib,
     },
 }
 
@@ -143,7 +143,12 @@ pub const fn is_worth_keeping(class: &ExitClass) -> bool {
 
 /// What is advised after this death; nothing where memory had no part in it.
 #[must_use]
-pub fn advise(class: &ExitClass, memory: &MemoryStory, how_to_grow: &str) -> Option<Advice> {
+pub fn advise(
+    class: &ExitClass,
+    memory: &MemoryStory,
+    heap: &HeapBounds,
+    how_to_grow: &str,
+) -> Option<Advice> {
     let how = how_to_grow.to_owned();
     let grow = || Advice::Grow { how: how.clone() };
     match class {
@@ -152,11 +157,13 @@ pub fn advise(class: &ExitClass, memory: &MemoryStory, how_to_grow: &str) -> Opt
         }
         ExitClass::OomKernel(_) => Some(grow()),
         ExitClass::OomHeap => {
-            let larger = memory.last.as_ref().map(|last| larger_heap(&last.sample));
-            Some(match larger {
-                Some(None) => grow(),
-                Some(to @ Some(_)) => Advice::RaiseHeap { to },
-                None => Advice::RaiseHeap { to: None },
+            let main = memory.last.as_ref().map(|last| last.sample.main);
+            // A full heap is nearly all that the main process has.
+            let was = heap.size.or(main.map(|main| main.less(heap.beside)));
+            Some(match (was, heap.fits) {
+                (Some(was), Some(fits)) if fits <= was.percent(LARGER_PERCENT) => grow(),
+                (_, Some(to)) => Advice::RaiseHeap { to },
+                (_, None) => grow(),
             })
         }
         ExitClass::Requested(_)
@@ -167,22 +174,8 @@ pub fn advise(class: &ExitClass, memory: &MemoryStory, how_to_grow: &str) -> Opt
     }
 }
 
-/// What the main process needs beside its heap, and its helpers (measured on 2026.9.6: 450 and 165 MB).
-const BESIDE_HEAP: Kib = Kib::of_mb(640);
-/// 2026.9.6 works with this much.
-const ENOUGH_MB: u32 = 1024;
 /// A heap that is not larger by this much would be full as soon.
 const LARGER_PERCENT: u32 = 125;
-
-/// The heap that would fit, in steps of 128 MB, if it is worth more than the one that was too small.
-fn larger_heap(sample: &Sample) -> Option<Kib> {
-    let fits = sample.limit.less(BESIDE_HEAP).mb();
-    // Twice as much is worth a try; a heap as large as a large machine would only hide a leak for longer.
-    let enough = (sample.main.mb() * 2).max(ENOUGH_MB);
-    let to = Kib::of_mb(fits.min(enough) / 128 * 128);
-    // A full heap is nearly all that the main process has.
-    (to > sample.main.percent(LARGER_PERCENT)).then_some(to)
-}
 
 /// Whether a file of this size may be written.
 ///
@@ -262,31 +255,36 @@ mod tests {
             ..MemoryStory::default()
         };
         let grow = Advice::Grow { how: "more".into() };
-        let raise = |mb: u32| Advice::RaiseHeap {
-            to: Some(Kib::of_mb(mb)),
-        };
-        for (limit_mb, main_mb, advice) in [
-            (24_000, 270, raise(1_024)),
-            (4_096, 700, raise(1_280)),
-            (2_048, 700, raise(1_280)),
-            (2_048, 1_400, grow.clone()),
-            (1_024, 400, grow.clone()),
-            (512, 300, grow),
+        let raise = |mb: u32| Advice::RaiseHeap { to: Kib::of_mb(mb) };
+        // The sizes that were set and that fit, and what the main process had where none was set.
+        for (size, fits, main_mb, advice) in [
+            (Some(120), Some(1_337), 180, raise(1_337)),
+            (Some(1_337), Some(1_337), 1_700, grow.clone()),
+            (Some(1_100), Some(1_337), 1_500, grow.clone()),
+            (None, Some(1_337), 1_240, raise(1_337)),
+            (None, Some(1_337), 1_500, grow.clone()),
+            (Some(120), None, 180, grow.clone()),
         ] {
-            let memory = seen(limit_mb, main_mb);
-            let given = advise(&ExitClass::OomHeap, &memory, "more");
-            assert_eq!(given, Some(advice), "{main_mb} of {limit_mb} MB");
+            let heap = HeapBounds {
+                size: size.map(Kib::of_mb),
+                fits: fits.map(Kib::of_mb),
+                beside: Kib::of_mb(300),
+            };
+            let given = advise(&ExitClass::OomHeap, &seen(2_048, main_mb), &heap, "more");
+            assert_eq!(given, Some(advice), "{heap:?}, {main_mb} MB");
         }
-        let unseen = advise(&ExitClass::OomHeap, &MemoryStory::default(), "more");
-        assert_eq!(unseen, Some(Advice::RaiseHeap { to: None }));
+        let heap = HeapBounds {
+            fits: Some(Kib::of_mb(1_337)),
+            ..HeapBounds::default()
+        };
+        let unseen = MemoryStory::default();
         assert_eq!(
-            advise(
-                &ExitClass::Crash { code: 1 },
-                &MemoryStory::default(),
-                "more"
-            ),
-            None
+            advise(&ExitClass::OomHeap, &unseen, &heap, "more"),
+            Some(raise(1_337)),
+            "before the first look"
         );
+        let crash = ExitClass::Crash { code: 1 };
+        assert_eq!(advise(&crash, &unseen, &heap, "more"), None);
     }
 
     #[test]
@@ -300,9 +298,11 @@ mod tests {
             }),
             ..MemoryStory::default()
         };
-        let advice = advise(&ExitClass::OomHeap, &story, "more");
-        assert_eq!(advice, Some(Advice::Leak { how: "more".into() }));
-        assert_eq!(advise(&ExitClass::Crash { code: 1 }, &story, "more"), None);
+        let heap = HeapBounds::default();
+        let advice = |class| advise(&class, &story, &heap, "more");
+        let leak = Some(Advice::Leak { how: "more".into() });
+        assert_eq!(advice(ExitClass::OomHeap), leak);
+        assert_eq!(advice(ExitClass::Crash { code: 1 }), None);
     }
 
     #[test]

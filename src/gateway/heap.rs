@@ -134,11 +134,17 @@ pub const fn is_small(limit_mb: u32) -> bool {
     limit_mb < SMALL_MB
 }
 
-/// The old generation that leaves room for everything else.
+/// The old generation that leaves room for everything else, in MB; `None` where no gateway works with what that is.
 #[must_use]
-pub fn fitted(limit_mb: u32) -> u32 {
+pub fn fits(limit_mb: u32) -> Option<u32> {
     let others = BESIDE_HEAP_MB + HELPERS_MB + young(limit_mb);
-    limit_mb.saturating_sub(others).clamp(LEAST_MB, MOST_MB)
+    let left = limit_mb.saturating_sub(others);
+    (left >= LEAST_MB).then_some(left.min(MOST_MB))
+}
+
+/// The same, or the least that is worth a try.
+fn fitted(limit_mb: u32) -> u32 {
+    fits(limit_mb).unwrap_or(LEAST_MB)
 }
 
 /// What V8 adds to the old generation for the young one: on Node 24 48 MB of 1 GB, 96 of 2 GB, 192 from 4 GB on
@@ -195,6 +201,7 @@ mod tests {
             assert_eq!(choice, HeapChoice::Sized(heap), "{limit}");
             assert!(heap + young(limit) + BESIDE_HEAP_MB + HELPERS_MB <= limit);
         }
+        assert_eq!(fits(512), None);
         assert_eq!(fitted(512), LEAST_MB, "less is not enough to start");
     }
 

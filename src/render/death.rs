@@ -77,13 +77,10 @@ pub(super) fn advice(advice: &Advice) -> String {
         Advice::Leak { how } => format!(
             "it leaks: a plugin or channel added lately is the likeliest cause; more memory only delays it: {how}"
         ),
-        Advice::RaiseHeap { to: Some(to) } => format!(
+        Advice::RaiseHeap { to } => format!(
             "V8's heap was too small, and there is room: CLAWKEEPER_HEAP={0} fits, or --max-old-space-size={0} where the command sets it",
             to.mb()
         ),
-        Advice::RaiseHeap { to: None } => {
-            "raise CLAWKEEPER_HEAP (or --max-old-space-size where the command sets it), or the machine's memory".to_owned()
-        }
     }
 }
 

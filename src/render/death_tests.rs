@@ -85,7 +85,7 @@ fn a_kernel_kill_is_one_line_with_evidence_numbers_and_the_command() {
 fn a_full_heap_is_told_with_the_heap_that_fits() {
     let memory = MemoryStory {
         advice: Some(Advice::RaiseHeap {
-            to: Some(Kib::of_mb(1_280)),
+            to: Kib::of_mb(1_280),
         }),
         ..MemoryStory::default()
     };

@@ -3,21 +3,8 @@
 use crate::support::cgroup::Cgroup;
 use crate::support::real::{GOOD_CONFIG, NEWEST, Site};
 use crate::support::skip;
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
-
-/// JavaScript objects that are kept, some 4 MB a second, in the first gateway only: a bad plugin in a hurry.
-const LEAK: &str = r#"
-const fs = require("fs");
-if (process.argv.includes("gateway") && !process.argv.includes("call") && !fs.existsSync("MARK")) {
-    fs.writeFileSync("MARK", "");
-    const kept = [];
-    const grow = () => {
-        for (let i = 0; i < 15; i++) kept.push(Array.from({ length: 3200 }, (_, n) => "x" + n + Math.random()));
-    };
-    setTimeout(() => setInterval(grow, 1000).unref(), 30000).unref();
-}
-"#;
 
 #[test]
 #[ignore = "a leak that is slow enough takes five minutes: cargo test --test real_gateway -- --ignored"]
@@ -27,10 +14,12 @@ fn a_leak_ends_in_a_drained_restart_before_the_kernel_or_v8_ends_it() {
     };
     let site = Site::new(NEWEST);
     site.write_config(GOOD_CONFIG);
-    let script = site.file("leak.js");
-    let mark = site.file("leaked");
-    fs::write(&script, LEAK.replace("MARK", &mark.display().to_string())).expect("our file");
-    site.hook(&format!("set -- --require {} \"$@\"", script.display()));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateways/leak.js");
+    site.hook(&format!(
+        "export LEAK_MB_PER_MINUTE=240 LEAK_ONCE={}\nset -- --require {} \"$@\"",
+        site.file("leaked").display(),
+        script.display()
+    ));
     let mut keeper = site.keep_with_mounts(&[], &group.enter());
     site.wait_until_ready(&keeper);
     let told = keeper.wait_for_line(

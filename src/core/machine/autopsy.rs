@@ -3,7 +3,7 @@
 use super::super::action::{Action, Report};
 use super::super::exit_class::{self, ExitClass, ExitFacts};
 use super::super::incident::{self, Advice, Incident, MemoryStory, MemoryThen};
-use super::super::memory::{self, Rise, Watch};
+use super::super::memory::{Rise, Watch};
 use super::super::oom::OomEvidence;
 use super::super::time::{Millis, Mono};
 use super::boot::Boot;
@@ -43,7 +43,12 @@ impl Core {
         self.chronicle.note_exit(ended, &named, status, uptime);
         let beside = oom.beside(proof_of(&named));
         let mut memory = self.memory_story(ended, oom);
-        memory.advice = incident::advise(&named, &memory, &self.policy.how_to_grow);
+        memory.advice = incident::advise(
+            &named,
+            &memory,
+            &self.policy.memory.heap,
+            &self.policy.how_to_grow,
+        );
         let report = Report::Exited {
             attempt: self.attempt,
             pid,
@@ -109,7 +114,7 @@ impl Core {
     pub(super) fn leak(&self) -> Option<Rise> {
         let boot = self.boot.as_ref()?;
         let settled = Watch::settled_at(boot.started, boot.ready?);
-        memory::rise(self.memory.series(), settled)
+        self.memory.leak(settled, &self.policy.memory)
     }
 
     fn killed_beside(&self, kills: u64, mut memory: MemoryStory) -> Report {

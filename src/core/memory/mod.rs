@@ -9,8 +9,8 @@ mod watch;
 
 pub use sample::{Kib, LimitFrom, Sample};
 pub use series::{Point, Series};
-pub use trend::{Rise, rise};
-pub use watch::{Marks, MemoryPolicy, Outlook, Verdict, Watch};
+pub use trend::Rise;
+pub use watch::{HeapBounds, Marks, MemoryPolicy, Outlook, Verdict, Watch};
 
 #[cfg(test)]
 mod simulation;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 /// Samples kept as they are.
 const RECENT: usize = 40;
-/// Points kept of each width: three minutes, eighteen minutes, three hours, a day.
-const POINTS: usize = 36;
+/// Points kept of each width: three minutes, eighteen minutes, three hours, a day, and the stretch that is not over.
+const POINTS: usize = 37;
 const WIDTHS: [Millis; 4] = [
     Millis::from_secs(5),
     Millis::from_secs(30),

@@ -11,8 +11,9 @@ const AT_REST: Millis = Millis::from_secs(12);
 /// Between two looks while memory is short and the gateway keeps its size.
 const SHORT_AND_STEADY: Millis = Millis::from_secs(5);
 const CLOSEST: Millis = Millis(250);
-/// A loss is looked at so many times before it can have used up what is left.
-const LOOKS_BEFORE_THE_END: u64 = 16;
+/// A loss is looked at so many times before it can have used up what is left: enough that a leak of minutes is seen
+/// as one while there is time to drain.
+const LOOKS_BEFORE_THE_END: u64 = 40;
 /// The first look at a gateway that was just started.
 const FIRST_LOOK: Millis = Millis::from_secs(1);
 /// Between two looks for processes that came or went.
@@ -44,15 +45,28 @@ pub struct MemoryPolicy {
     pub restarts_per_hour: Option<u32>,
     /// The longest a drain may take.
     pub drain: Millis,
-    /// A main process of this size may have filled V8's heap, which ends it as surely as the kernel does.
-    pub heap_full: Option<Kib>,
+    /// The gateway's heap, which ends it as surely as the kernel does when it is full.
+    #[serde(default)]
+    pub heap: HeapBounds,
+}
+
+/// V8's heap, and what there is room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapBounds {
+    /// The size of its old generation as it was set, where it was.
+    pub size: Option<Kib>,
+    /// The size that fits into memory beside everything else, where any does.
+    pub fits: Option<Kib>,
+    /// The least that the main process has beside its heap.
+    pub beside: Kib,
 }
 
 impl MemoryPolicy {
     /// What a leak has before it: until memory is full, or the heap.
     #[must_use]
     pub fn left(&self, sample: &Sample) -> Kib {
-        let heap = self.heap_full.map(|full| full.less(sample.main));
+        let full = |size: Kib| Kib(size.0.saturating_add(self.heap.beside.0));
+        let heap = self.heap.size.map(|size| full(size).less(sample.main));
         heap.unwrap_or(sample.available).min(sample.available)
     }
 }
@@ -94,7 +108,7 @@ pub struct Outlook {
     pub sample: Sample,
     /// The leak, if it is one.
     pub rise: Option<Rise>,
-    /// How long what is available lasts at this pace.
+    /// How long what is left lasts at its pace.
     pub lasts: Option<Millis>,
 }
 
@@ -129,9 +143,11 @@ pub struct Watch {
     short: Streak,
     /// A leak would have little before it.
     narrow: Streak,
-    /// A leak would have next to nothing before it.
-    tight: Streak,
+    /// A leak has next to nothing before it.
+    ending: Streak,
     eased: Streak,
+    /// The last leak that was seen while little was left, and when.
+    leak: Option<(Mono, Rise)>,
     /// A warning was given that has not been taken back.
     warned: bool,
     last_warning: Option<Mono>,
@@ -198,12 +214,26 @@ impl Watch {
     #[must_use]
     pub fn outlook(&self, steady_since: Option<Mono>, policy: &MemoryPolicy) -> Option<Outlook> {
         let sample = *self.series.last()?;
-        let rise = steady_since.and_then(|since| trend::rise(&self.series, since));
+        let left = policy.left(&sample);
+        // Close to its limit V8 collects garbage in a hurry, and for moments the floor does not rise.
+        let before = self
+            .leak
+            .filter(|(seen, leak)| sample.at.since(*seen) < leak.over)
+            .map(|(_, leak)| leak);
+        let rise = steady_since.and_then(|since| trend::rise(&self.series, since, left, before));
         Some(Outlook {
             sample,
             rise,
-            lasts: rise.and_then(|rise| rise.lasts(policy.left(&sample))),
+            lasts: rise.map(|rise| rise.lasts(left)),
         })
+    }
+
+    /// The leak that goes on, or that has filled what there was: V8 spends minutes in a full heap before it gives up,
+    /// and memory does not grow meanwhile.
+    #[must_use]
+    pub fn leak(&self, steady_since: Mono, policy: &MemoryPolicy) -> Option<Rise> {
+        let outlook = self.outlook(Some(steady_since), policy)?;
+        outlook.rise.or(self.leak.map(|(_, leak)| leak))
     }
 
     /// When a gateway that was started and became ready at these times has settled.
@@ -247,7 +277,7 @@ impl Watch {
         steady_since: Option<Mono>,
         policy: &MemoryPolicy,
     ) -> Verdict {
-        let wait = next_look(self.series.last(), &sample);
+        let wait = next_look(self.series.last(), &sample, policy.left(&sample));
         self.look_at = Some(now.plus(wait));
         // A process that is ending has no memory any more; that says nothing of its life.
         if sample.main == Kib(0) {
@@ -262,7 +292,6 @@ impl Watch {
             .note(is_steady && sample.available < marks.short, now);
         let left = policy.left(&sample);
         self.narrow.note(is_steady && left < marks.short, now);
-        self.tight.note(is_steady && left < marks.tight, now);
         self.eased.note(is_steady && left >= enough, now);
         self.judge(now, sample, steady_since, marks, policy)
     }
@@ -275,19 +304,29 @@ impl Watch {
         marks: Marks,
         policy: &MemoryPolicy,
     ) -> Verdict {
-        if self.warned && self.eased.has_lasted(now, EASED_AFTER) {
-            self.warned = false;
-            return Verdict::Eased(sample);
+        if self.eased.has_lasted(now, EASED_AFTER) {
+            self.leak = None;
+            if std::mem::take(&mut self.warned) {
+                return Verdict::Eased(sample);
+            }
         }
-        let Some(since) = steady_since.filter(|_| self.narrow.samples >= IN_A_ROW) else {
+        let outlook = steady_since
+            .filter(|_| self.narrow.samples > 0)
+            .and_then(|since| Some((since, self.outlook(Some(since), policy)?)));
+        let Some((since, outlook)) = outlook else {
+            self.ending.note(false, now);
             return Verdict::Calm;
         };
-        let Some(outlook) = self.outlook(Some(since), policy) else {
-            return Verdict::Calm;
-        };
+        // One that is only remembered does not become newer by that.
+        if let Some(rise) = outlook.rise
+            && self.leak.is_none_or(|(_, leak)| leak != rise)
+        {
+            self.leak = Some((now, rise));
+        }
+        let is_ending = self.is_near_its_end(&outlook, since, marks, policy);
+        self.ending.note(is_ending, now);
         if let Some(most) = policy.restarts_per_hour
-            && self.tight.samples >= IN_A_ROW
-            && self.is_near_its_end(&outlook, since, marks, policy)
+            && self.ending.samples >= IN_A_ROW
         {
             return self.restart(now, outlook, most);
         }
@@ -296,7 +335,9 @@ impl Watch {
             && self
                 .last_warning
                 .is_none_or(|at| now.since(at) >= WARN_EVERY);
-        if may_say && (is_leak || self.short.has_lasted(now, WARN_AFTER)) {
+        let is_short =
+            is_leak && self.narrow.samples >= IN_A_ROW || self.short.has_lasted(now, WARN_AFTER);
+        if may_say && is_short {
             self.warned = true;
             self.last_warning = Some(now);
             return Verdict::Warn(outlook);
@@ -313,16 +354,14 @@ impl Watch {
         marks: Marks,
         policy: &MemoryPolicy,
     ) -> bool {
-        if outlook.rise.is_none() {
+        let left = policy.left(&outlook.sample);
+        let Some(lasts) = outlook.lasts.filter(|_| left < marks.tight) else {
             return false;
-        }
+        };
         let horizon = LEAST_HORIZON.max(Millis(policy.drain.0.saturating_mul(2)));
         let needed = trend::usual_swing(&self.series, since).max(marks.critical);
-        let left = policy.left(&outlook.sample);
         let stalled = outlook.sample.stalled;
-        outlook.lasts.is_some_and(|lasts| lasts < horizon)
-            || left < needed
-            || stalled.is_some_and(|share| share >= STALLED)
+        lasts < horizon || left < needed || stalled.is_some_and(|share| share >= STALLED)
     }
 
     fn restart(&mut self, now: Mono, outlook: Outlook, most: u32) -> Verdict {
@@ -347,7 +386,7 @@ fn is_short(sample: &Sample) -> bool {
 }
 
 /// Soon enough to see several samples of whatever may come: it goes by how long what is left lasts at the present pace.
-fn next_look(last: Option<&Sample>, sample: &Sample) -> Millis {
+fn next_look(last: Option<&Sample>, sample: &Sample, left: Kib) -> Millis {
     let steady = if is_short(sample) {
         SHORT_AND_STEADY
     } else {
@@ -359,8 +398,8 @@ fn next_look(last: Option<&Sample>, sample: &Sample) -> Millis {
     if lost == 0 || elapsed == 0 {
         return steady;
     }
-    let left = u64::from(sample.available.0) * elapsed / lost;
-    Millis(left / LOOKS_BEFORE_THE_END).clamp(CLOSEST, steady)
+    let lasts = u64::from(left.0) * elapsed / lost;
+    Millis(lasts / LOOKS_BEFORE_THE_END).clamp(CLOSEST, steady)
 }
 
 #[cfg(test)]

@@ -3,18 +3,20 @@ use crate::core::memory::simulation::{Curve, POLICY, at_rest, run, sample};
 
 #[test]
 fn at_rest_it_looks_five_times_a_minute_and_a_fast_rise_is_looked_at_closely() {
+    let look = |last: Option<Sample>, now: Sample| next_look(last.as_ref(), &now, now.available);
     let resting = sample(0, 1_000);
-    assert_eq!(next_look(None, &resting), AT_REST);
-    assert_eq!(next_look(Some(&resting), &sample(12_000, 1_000)), AT_REST);
-    assert_eq!(next_look(Some(&resting), &sample(12_000, 1_020)), AT_REST);
-    // 54 MB a second with 400 MB left: seven seconds.
-    let rising = next_look(Some(&resting), &sample(12_000, 1_648));
-    assert!((Millis(400)..Millis(600)).contains(&rising), "{rising}");
-    assert_eq!(next_look(Some(&resting), &sample(1_000, 2_040)), CLOSEST);
-    assert_eq!(
-        next_look(Some(&sample(0, 1_900)), &sample(5_000, 1_900)),
-        SHORT_AND_STEADY
-    );
+    assert_eq!(look(None, resting), AT_REST);
+    assert_eq!(look(Some(resting), sample(12_000, 1_000)), AT_REST);
+    assert_eq!(look(Some(resting), sample(12_000, 1_020)), AT_REST);
+    // 9 MB a second with 940 MB left: 104 seconds.
+    let rising = look(Some(resting), sample(12_000, 1_108));
+    assert!((Millis(2_000)..Millis(3_000)).contains(&rising), "{rising}");
+    assert_eq!(look(Some(resting), sample(1_000, 2_040)), CLOSEST);
+    let short = sample(0, 1_900);
+    assert_eq!(look(Some(short), sample(5_000, 1_900)), SHORT_AND_STEADY);
+    // The heap has less room than memory.
+    let heap = next_look(Some(&resting), &sample(12_000, 1_108), Kib::of_mb(200));
+    assert_eq!(heap, Millis(555));
 }
 
 #[test]
@@ -212,7 +214,11 @@ fn a_gateway_has_settled_after_three_times_its_start_within_bounds() {
 fn a_leak_is_ended_before_the_heap_is_full_where_that_comes_first() {
     // The main process has four fifths of the tree, as the samples have it.
     let policy = MemoryPolicy {
-        heap_full: Some(Kib::of_mb(1_000)),
+        heap: HeapBounds {
+            size: Some(Kib::of_mb(700)),
+            fits: None,
+            beside: Kib::of_mb(300),
+        },
         ..POLICY
     };
     let told = run(&Curve::leak(700, 1_000), policy, 10 * 3_600_000);

@@ -3,9 +3,9 @@
 use super::super::launch::Launch;
 use super::super::log;
 use super::super::memory::MemoryLimit;
-use crate::core::memory::Kib;
+use crate::core::memory::{HeapBounds, Kib};
 use crate::gateway::heap::{
-    BESIDE_HEAP_MB, HELPERS_MB, LEAST_BESIDE_HEAP_MB, RECOMMENDED_MB, is_small,
+    self, BESIDE_HEAP_MB, HELPERS_MB, LEAST_BESIDE_HEAP_MB, RECOMMENDED_MB, is_small,
 };
 use crate::gateway::{HeapChoice, HeapWish};
 use crate::render::LogLine;
@@ -61,10 +61,13 @@ impl Sized {
         }
     }
 
-    /// The size of a main process whose heap may be full.
-    pub(super) fn full_at(&self) -> Option<Kib> {
-        let old = self.choice.mb()?;
-        Some(Kib::of_mb(old.saturating_add(LEAST_BESIDE_HEAP_MB)))
+    /// The heap as it is, and as it could be.
+    pub(super) fn bounds(&self) -> HeapBounds {
+        HeapBounds {
+            size: self.choice.mb().map(Kib::of_mb),
+            fits: heap::fits(self.limit_mb).map(Kib::of_mb),
+            beside: Kib::of_mb(LEAST_BESIDE_HEAP_MB),
+        }
     }
 
     /// Says what does not fit, once.

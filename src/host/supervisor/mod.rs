@@ -343,7 +343,7 @@ fn policy(settings: &Settings, launch: &Launch, limit: &MemoryLimit, heap: &heap
                 .memory_restart
                 .then_some(settings.memory_restarts_per_hour),
             drain: stop_timeout,
-            heap_full: heap.full_at(),
+            heap: heap.bounds(),
         },
         seed: clock::wall().0 ^ (u64::from(std::process::id()) << 32),
     }

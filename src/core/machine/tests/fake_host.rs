@@ -11,7 +11,7 @@ use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::incident::Incident;
 use crate::core::leftovers::{self, ProcessVerdict};
 use crate::core::machine::{Core, Policy};
-use crate::core::memory::MemoryPolicy;
+use crate::core::memory::{HeapBounds, Kib, MemoryPolicy};
 use crate::core::oom::OomEvidence;
 use crate::core::readiness::{HealthBody, ProbeOutcome, ProbeTarget, Progress};
 use crate::core::reload::Apply;
@@ -45,7 +45,11 @@ pub(super) const POLICY: Policy = Policy {
     memory: MemoryPolicy {
         restarts_per_hour: Some(2),
         drain: Millis::from_secs(30),
-        heap_full: None,
+        heap: HeapBounds {
+            size: None,
+            fits: None,
+            beside: Kib(0),
+        },
     },
     seed: 7,
 };
