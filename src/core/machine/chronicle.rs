@@ -157,7 +157,7 @@ impl Core {
             is_ready: self.is_at_rest(),
             starts: self.chronicle.starts,
             memory: self.memory.series().last().copied(),
-            heap_full: self.policy.memory.heap_full,
+            heap_full: self.policy.memory.heap.full(),
         }
     }
 

@@ -61,12 +61,20 @@ pub struct HeapBounds {
     pub beside: Kib,
 }
 
+impl HeapBounds {
+    /// A main process of this size may have filled it.
+    #[must_use]
+    pub fn full(&self) -> Option<Kib> {
+        self.size
+            .map(|size| Kib(size.0.saturating_add(self.beside.0)))
+    }
+}
+
 impl MemoryPolicy {
     /// What a leak has before it: until memory is full, or the heap.
     #[must_use]
     pub fn left(&self, sample: &Sample) -> Kib {
-        let full = |size: Kib| Kib(size.0.saturating_add(self.heap.beside.0));
-        let heap = self.heap.size.map(|size| full(size).less(sample.main));
+        let heap = self.heap.full().map(|full| full.less(sample.main));
         heap.unwrap_or(sample.available).min(sample.available)
     }
 }
