@@ -20,7 +20,7 @@ use support::health::Listener;
 use support::keeper::{Kept, Plan};
 use support::{PATIENCE, Place, clawkeeper, poll_until};
 
-const PAUSED: &str = "paused: no gateway runs until somebody resumes it";
+const PAUSED: &str = "paused: no gateway runs until it is resumed";
 
 struct Said {
     code: Option<i32>,

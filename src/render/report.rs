@@ -272,7 +272,7 @@ fn ending_line(ending: Ending) -> LogLine {
 }
 
 /// What a pause is, wherever it is told.
-pub(super) const PAUSED: &str = "paused: no gateway runs until somebody resumes it";
+pub(super) const PAUSED: &str = "paused: no gateway runs until it is resumed";
 /// What ends one.
 pub(super) const RESUME: &str = "clawkeeper resume";
 

@@ -42,8 +42,10 @@ pub fn status_text(status: &Value, style: Style, now: WallMs) -> String {
     page.row("gateway", &gateway);
     page.row("restarts", &see.restarts());
     page.row("last exit", &see.last_exit());
-    page.row("memory", &see.memory());
-    page.row("", &see.course());
+    if let Some(memory) = see.memory() {
+        page.row("memory", &memory);
+        page.row("", &see.course());
+    }
     page.row("volume", &see.volume());
     page.row("config", &see.config());
     page.row("locks", &see.locks());
@@ -221,19 +223,19 @@ impl View<'_> {
         listed([Some(class), code, self.text("/last_exit/signal"), ago])
     }
 
-    fn memory(&self) -> String {
+    fn memory(&self) -> Option<String> {
+        // Without a gateway it is what the last one took.
+        self.at("/gateway")?;
         let mb = |of: &str| self.number(&format!("/memory/{of}"));
-        let (Some(tree), Some(limit)) = (mb("tree_mb"), mb("limit_mb")) else {
-            return String::new();
-        };
+        let (tree, limit) = (mb("tree_mb")?, mb("limit_mb")?);
         let from = self.text("/memory/limit_from").unwrap_or_default();
         let available = mb("available_mb").map(|mb| format!("{mb} MB can still be had"));
         let leak = mb("leak_mb_per_hour").map(|mb| format!("leaks {mb} MB an hour"));
-        listed([
+        Some(listed([
             Some(format!("{tree} of {limit} MB ({from})")),
             available,
             leak,
-        ])
+        ]))
     }
 
     /// A sparkline between the least and the most of the time it covers.
@@ -265,8 +267,8 @@ impl View<'_> {
     fn volume(&self) -> String {
         let free = self.number("/volume/free_mb");
         let room = free.map(|free| match self.number("/volume/size_mb") {
-            Some(size) => format!("{free} of {size} MB free"),
-            None => format!("{free} MB free"),
+            Some(size) => format!("{} of {} free", amount(free), amount(size)),
+            None => format!("{} free", amount(free)),
         });
         let write = match (self.at("/volume"), self.number("/volume/write_ms")) {
             (Some(_), Some(ms)) => Some(format!("a write and fsync took {ms} ms")),
@@ -282,17 +284,13 @@ impl View<'_> {
             Some(Value::Bool(false)) => "cannot be used: clawkeeper check",
             _ => return String::new(),
         };
-        let edits = self
-            .number("/config/generation")
-            .unwrap_or(0)
-            .saturating_sub(1);
-        let last = self.text("/config/last_edit").unwrap_or_default();
-        let edits = match edits {
-            0 => "not edited since the gateway started".to_owned(),
-            1 => format!("one edit seen, {last}"),
-            count => format!("{count} edits seen, the last one {last}"),
-        };
-        listed([Some(usable.to_owned()), Some(edits)])
+        let generation = self.number("/config/generation").filter(|it| *it > 0);
+        let generation = generation.map(|it| format!("generation {it}"));
+        let edit = self
+            .text("/config/last_edit")
+            .filter(|_| generation.is_some());
+        let edit = edit.map(|verdict| format!("last edit {verdict}"));
+        listed([Some(usable.to_owned()), generation, edit])
     }
 
     fn locks(&self) -> String {
@@ -321,9 +319,19 @@ fn listed<const N: usize>(parts: [Option<String>; N]) -> String {
     parts.join(", ")
 }
 
+/// `812 MB`, `252.0 GB`.
+fn amount(mb: u64) -> String {
+    if mb < 10 * 1_024 {
+        format!("{mb} MB")
+    } else {
+        format!("{}.{} GB", mb / 1_024, mb % 1_024 * 10 / 1_024)
+    }
+}
+
 /// The two largest units: `3h 12m`.
 fn length(length: Duration) -> String {
     let text = humantime::format_duration(Duration::from_secs(length.as_secs())).to_string();
+    let text = text.replace("days", "d").replace("day", "d");
     let units: Vec<_> = text.split(' ').take(2).collect();
     units.join(" ")
 }
@@ -421,8 +429,8 @@ mod tests {
   memory     812 of 2048 MB (cgroup v2), 1180 MB can still be had, leaks 290 MB
              an hour
              ▁▁▁▁▁▁▁▂▂▂▂▂▂▂▃▃▃▃▃▃▄▄▄▄▄▄▄▅▅▅▅▅▅▆▆▆▆▆▆▆ 700 to 739 MB in 8m
-  volume     812 of 1024 MB free, a write and fsync took 2 ms
-  config     can be used, 2 edits seen, the last one accepted
+  volume     812 MB of 1024 MB free, a write and fsync took 2 ms
+  config     can be used, generation 3, last edit accepted
   locks      1 stale, cleared
   clawkeeper 0.1.0, pid 1, started 1m ago
 "

@@ -13,6 +13,7 @@ mod support;
 
 mod config;
 mod config_put;
+mod control;
 mod crashes;
 mod health;
 mod life;
