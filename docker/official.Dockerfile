@@ -17,6 +17,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM ${OPENCLAW_IMAGE}
 COPY --from=clawkeeper /clawkeeper /usr/local/bin/clawkeeper
+# Posts alerts where a CLAWKEEPER_ALERT_… says where to; otherwise it never runs.
+COPY --chmod=644 docker/post-alert.mjs /usr/local/lib/clawkeeper/
 # Root, to own the volume; clawkeeper runs the gateway as the user node, as the official image does.
 # hadolint ignore=DL3002
 USER 0:0

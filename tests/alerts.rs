@@ -7,15 +7,19 @@
 
 mod support;
 
+use clawkeeper::host::hook::POSTER;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::cgroup::Cgroup;
 use support::keeper::{A_WHILE, CONFIG, Kept, Plan};
-use support::{PATIENCE, Place, poll_until, skip};
+use support::{PATIENCE, Place, poll_until, real, skip};
 
 /// What must be seen nowhere but in the command's own environment.
 const SECRET: &str = "https://hooks.invalid/services/T0/B0/dGhpcyBpcyBhIHNlY3JldA";
@@ -391,4 +395,130 @@ fn a_test_goes_the_way_of_an_alert() {
     let none = Plan::new(Place::Subreaper).ask(["test-alert"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stderr).contains("nobody is told"));
+}
+
+/// The Node of the real gateways, or any.
+fn node() -> PathBuf {
+    let installed = real::cache_folder().join("gateways/node-24/node_modules/node/bin/node");
+    if installed.exists() {
+        installed
+    } else {
+        "node".into()
+    }
+}
+
+const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn the_images_poster_passes_its_own_tests() {
+    let output = Command::new(node())
+        .args(["--test", "tests/alert_poster/post-alert.test.mjs"])
+        .current_dir(CHECKOUT)
+        // Set by a test runner for those that it starts itself.
+        .env_remove("NODE_TEST_CONTEXT")
+        .output();
+    let Ok(output) = output else {
+        return skip("there is no node here");
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("pass 0"), "{said}");
+}
+
+#[test]
+fn the_documents_the_image_and_the_poster_name_the_same_things() {
+    let read = |name: &str| fs::read_to_string(Path::new(CHECKOUT).join(name)).expect("a file");
+    let poster = read("docker/post-alert.mjs");
+    let names = |text: &str| -> BTreeSet<String> {
+        let after = text.split("CLAWKEEPER_ALERT_").skip(1);
+        let is_name = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+        let names = after.map(|rest| rest.chars().take_while(|it| is_name(*it)).collect());
+        names.filter(|name: &String| !name.is_empty()).collect()
+    };
+    let known = poster.split_once("const SETTINGS = [").expect("its list").1;
+    let known = known.split_once(']').expect("its end").0;
+    let known: BTreeSet<_> = known
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(String::from)
+        .collect();
+    assert_eq!(names(&read("docs/alerts.md")), known);
+    for file in ["docs/fly.md", "docker/gateway.env.example"] {
+        let named = names(&read(file));
+        assert!(
+            !named.is_empty() && named.is_subset(&known),
+            "{file}: {named:?}"
+        );
+    }
+    let (folder, name) = POSTER.rsplit_once('/').expect("a path");
+    for file in ["docker/Dockerfile", "docker/official.Dockerfile"] {
+        let copied = format!("docker/{name} {folder}/");
+        assert!(read(file).contains(&copied), "{file}");
+    }
+}
+
+/// Takes one request of HTTP, answers 204, and returns all that was sent.
+fn serve_once(listener: &TcpListener) -> String {
+    let (mut stream, _) = listener.accept().expect("a connection");
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).expect("bytes");
+        request.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&request);
+        let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let length = head.lines().find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            });
+            length.is_some_and(|length: usize| body.len() >= length)
+        });
+        if whole || count == 0 {
+            let answer = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).expect("an answer");
+            return text.into_owned();
+        }
+    }
+}
+
+#[test]
+fn a_hold_reaches_discord_through_the_images_poster() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let webhook = format!("http://{address}/api/webhooks/1/a-secret-17");
+    let node = node();
+    if Command::new(&node).arg("--version").output().is_err() {
+        return skip("there is no node here");
+    }
+    let command = format!("{} {CHECKOUT}/docker/post-alert.mjs", node.display());
+    let plan = Plan::new(Place::Subreaper)
+        .env("CLAWKEEPER_ON_EVENT", &command)
+        .env("CLAWKEEPER_ALERT_DISCORD_WEBHOOK", &webhook);
+    plan.write_config("{");
+    let (sender, sent) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(serve_once(&listener)));
+    let kept = plan.start();
+    let request = sent.recv_timeout(PATIENCE).expect("a message");
+    assert!(
+        request.starts_with("POST /api/webhooks/1/a-secret-17 "),
+        "{request}"
+    );
+    let (_, body) = request.split_once("\r\n\r\n").expect("a body");
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    let embed = &body["embeds"][0];
+    assert!(
+        embed["title"]
+            .as_str()
+            .is_some_and(|title| title.contains("holding"))
+    );
+    assert!(
+        embed["description"]
+            .as_str()
+            .is_some_and(|text| text.contains("openclaw.json"))
+    );
+    let ended = kept.stop();
+    assert!(ended.lines(NOT_DELIVERED).is_empty() && !ended.text.contains("a-secret-17"));
 }

@@ -215,4 +215,25 @@ mod tests {
         assert_eq!(json["incidents"].as_array().map(Vec::len), Some(all.len()));
         assert_eq!(json["lines"], json!([]));
     }
+
+    #[test]
+    fn the_document_shows_an_alert_with_every_field() {
+        let example = include_str!("../../docs/alerts.md")
+            .lines()
+            .find(|line| line.starts_with("{\"v\":1"))
+            .expect("an example");
+        let example: Value = serde_json::from_str(example).expect("JSON");
+        let report = Report::Held(HoldWhy::CannotExecute("x".into()));
+        let real = json_of(News::Trouble {
+            incident: incident(Trouble::Held),
+            reports: vec![report],
+        });
+        let keys = |value: &Value| -> Vec<String> {
+            let object = value.as_object().expect("an object");
+            object.keys().cloned().collect()
+        };
+        assert_eq!(keys(&example), keys(&real));
+        assert_eq!(keys(&example["incidents"][0]), keys(&real["incidents"][0]));
+        assert_eq!(keys(&example["lines"][0]), keys(&real["lines"][0]));
+    }
 }

@@ -13,6 +13,7 @@ mod support;
 #[path = "../support/power.rs"]
 mod moments;
 
+mod alerts;
 mod commands;
 mod container;
 mod life;
