@@ -19,6 +19,7 @@ use crate::core::control::Op;
 use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
+use crate::host::defect;
 use crate::host::init::{self, ForwardTo, InitOptions};
 use crate::host::launch::{Launch, LaunchError};
 use crate::host::{log, supervisor};
@@ -227,6 +228,7 @@ struct Health {
 #[must_use]
 pub fn main() -> ExitCode {
     use_one_arena();
+    defect::install();
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Verb::Run(run) => ExitCode::from(run_command(*run)),

@@ -38,6 +38,17 @@ pub fn recognise_reload(line: &[u8]) -> Option<Sign> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            lead in "(\\[|[0-9]+ \\[)?(reload)?\\]?",
+            rest in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = recognise_reload(&[lead.as_bytes(), &rest].concat());
+        }
+    }
 
     #[test]
     fn the_lines_of_7_1_and_9_6_are_recognised() {

@@ -28,7 +28,7 @@ const BACKUPS: [&str; 5] = [".bak", ".bak.1", ".bak.2", ".bak.3", ".bak.4"];
 const LAST_GOOD: &str = ".last-good";
 
 /// What was seen last, and the key of its fingerprints.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Looker {
     key: RandomState,
     /// Of the config file alone.
@@ -40,7 +40,7 @@ pub struct Looker {
 }
 
 /// What tells without reading that a file is another one.
-type Stamp = (u64, u64, u64, i64, i64);
+pub type Stamp = (u64, u64, u64, i64, i64);
 
 /// One look's way through the files.
 struct Reader<'a> {
@@ -345,7 +345,9 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// The stamp of a file, or of a link itself; `None` when there is none.
+#[must_use]
+pub fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = path.symlink_metadata().ok()?;
     Some((
         metadata.dev(),

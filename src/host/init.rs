@@ -10,6 +10,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module reads the clock")]
 
+use super::defect;
 use super::early::{self, SignalSet};
 use super::reap::{self, Report, Waited};
 use super::spawn::{SignalSetup, SpawnError, Spawned, Spec, spawn};
@@ -91,12 +92,14 @@ pub fn run(command: &[OsString], options: &InitOptions) -> u8 {
             error.exit().code()
         }
         Ok(Spawned { pid, .. }) => {
+            defect::keep(pid, options.stop_timeout.unwrap_or(Duration::MAX));
             let status = Init {
                 main: pid,
                 terminal,
                 options,
             }
             .attend();
+            defect::release();
             if let Some(terminal) = terminal {
                 terminal.take_back(Some(pid));
             }

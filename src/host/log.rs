@@ -5,12 +5,13 @@ use crate::settings::{LogFormat, LogLevel};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::relay::Relay;
+use super::relay::{self, Relay};
 
 static RELAY: OnceLock<Arc<Relay>> = OnceLock::new();
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
@@ -51,6 +52,24 @@ pub fn emit(line: &LogLine) {
     }
 }
 
+/// Writes a line about a defect: also where logging was never set up, as in a command that only looks.
+pub fn last_words(line: &LogLine) {
+    if FORMAT.get().is_some() {
+        emit(line);
+    } else {
+        // Nobody is left to tell that stderr is gone.
+        let _ = writeln!(std::io::stderr(), "clawkeeper: {}", line.to_text());
+    }
+}
+
+/// Waits until the relay has passed everything on, for at most this long, and ends it.
+pub fn flush(limit: Duration) {
+    if let Some(relay) = RELAY.get() {
+        // What is not read in time is lost with us.
+        let _ = relay.shutdown(limit);
+    }
+}
+
 /// One line, gathered and then written in a single call.
 struct Output(Vec<u8>);
 
@@ -67,7 +86,7 @@ impl std::io::Write for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        match RELAY.get() {
+        match RELAY.get().filter(|_| !relay::is_own_thread()) {
             // The relay counts what it refuses.
             Some(relay) => {
                 relay.say(&self.0);

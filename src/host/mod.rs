@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config_file;
 pub mod config_look;
 pub mod config_store;
+pub mod defect;
 pub mod dumps;
 pub mod early;
 pub mod folder;

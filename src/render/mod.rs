@@ -4,6 +4,7 @@
 mod alert;
 mod chart;
 mod death;
+mod defect;
 mod edit;
 mod health;
 mod log_line;
@@ -19,6 +20,7 @@ mod timeline;
 
 pub use alert::{Whereabouts, alert};
 pub use chart::{Bar, chart};
+pub use defect::defect;
 pub use health::{LIVE, NOT_LIVE, PATHS, readiness};
 pub use log_line::LogLine;
 pub use metrics::{Surroundings, metrics};

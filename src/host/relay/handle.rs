@@ -23,6 +23,14 @@ const STACK_BYTES: usize = 128 * 1024;
 /// Lines of our own that wait for the relay thread; more are refused.
 const SAID_MAX_BYTES: usize = 64 * 1024;
 
+/// The name of the thread that passes output on.
+const THREAD: &str = "output";
+
+/// True on the thread that passes output on. It cannot wait for itself.
+pub(in crate::host) fn is_own_thread() -> bool {
+    std::thread::current().name() == Some(THREAD)
+}
+
 /// Passes the gateway's output on, from a thread of its own.
 #[derive(Debug)]
 pub struct Relay {
@@ -193,7 +201,7 @@ impl Relay {
         });
         let worker = Worker::new(Arc::clone(&shared), sinks, one_pipe, on_line);
         std::thread::Builder::new()
-            .name("output".into())
+            .name(THREAD.into())
             .stack_size(STACK_BYTES)
             .spawn(move || worker::run(worker))
             .map_err(RelayError::Thread)?;

@@ -9,6 +9,7 @@ mod sink;
 mod source;
 mod worker;
 
+pub(super) use handle::is_own_thread;
 pub use handle::{
     Attachment, Drain, Drained, LineEvent, OnLine, OutputStats, Relay, RelayError, Sinks, Stream,
 };

@@ -34,7 +34,7 @@ nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
 /// Takes what was seen: the tail, the counts, and the callback.
 pub(super) struct Capture {
     pub(super) shared: std::sync::Arc<Shared>,
-    pub(super) on_line: Option<OnLine>,
+    pub(super) on_line: OnLine,
     pub(super) null: Option<OwnedFd>,
 }
 
@@ -327,14 +327,7 @@ impl Mirror {
 impl Capture {
     fn hand_out(&mut self, event: LineEvent<'_>) {
         self.shared.state().tail.push(event.line);
-        let Some(on_line) = &mut self.on_line else {
-            return;
-        };
-        // A panic here would close the pipes, and the gateway would die of it.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_line(event)));
-        if outcome.is_err() {
-            self.on_line = None;
-        }
+        (self.on_line)(event);
     }
 }
 

@@ -75,7 +75,7 @@ impl Worker {
         Self {
             capture: Capture {
                 shared: Arc::clone(&shared),
-                on_line: Some(on_line),
+                on_line,
                 null: null.ok().map(Into::into),
             },
             shared,

@@ -2,6 +2,7 @@
 
 use super::super::clock;
 use super::super::config_file;
+use super::super::defect;
 use super::super::dumps;
 use super::super::folder::Folder;
 use super::super::leftovers;
@@ -18,14 +19,14 @@ use super::super::state::{self, ChildRecord};
 use super::super::timeline;
 use super::super::volume;
 use super::child::Child;
-use super::{Supervisor, Tree, emergency};
+use super::{Supervisor, Tree};
 use crate::core::action::{Action, Report, TreeScope};
 use crate::core::event::{Attempt, Event, Instance};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::Millis;
 use crate::core::timeline::kind_of;
 use crate::render::{self, LogLine};
-use crate::settings::MARK;
+use crate::settings::{MARK, Settings};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::path::Path;
@@ -69,12 +70,13 @@ impl Supervisor {
             }
             Action::ReadConfig { attempt } => {
                 let (launch, settings) = (Arc::clone(&self.launch), Arc::clone(&self.settings));
-                let dumps = Arc::clone(&self.dumps);
-                self.config.rearm();
+                let (dumps, files) = (Arc::clone(&self.dumps), Arc::clone(&self.config));
+                files.rearm();
                 self.job(move || {
                     // The last step before a start; the folder of dumps is on the same disk.
                     let prepared = dumps::prepare(&launch, settings.heap_dump);
                     *dumps.lock().unwrap_or_else(PoisonError::into_inner) = prepared;
+                    files.note_judged(&launch.config_path);
                     let facts = config_file::read(&launch, settings.internal_port).0;
                     if facts.rolled_back.is_none() {
                         rollback::forget(&launch);
@@ -228,7 +230,9 @@ impl Supervisor {
             });
         let event = match started {
             Ok(child) => {
-                emergency::remember_child(child.pid);
+                let timeout = self.settings.stop_timeout;
+                let timeout = timeout.unwrap_or(Settings::GATEWAY_STOP_TIMEOUT);
+                defect::keep(child.pid, timeout.to_duration());
                 self.child = Some(child);
                 self.sampler = Some(Sampler::new(Path::new("/"), child.pid.as_raw()));
                 self.record_child(child);

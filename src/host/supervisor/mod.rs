@@ -11,13 +11,13 @@ mod act;
 mod alert;
 mod channels;
 mod child;
-mod emergency;
 mod heap;
 mod incident;
 mod reload;
 mod validate;
 
 use super::clock::{self, Clock};
+use super::defect;
 use super::dumps::Prepared;
 use super::early::SignalSet;
 use super::footprint;
@@ -166,6 +166,7 @@ fn begin(
         .enable_io()
         .enable_time()
         .max_blocking_threads(5)
+        .thread_name(defect::DISK_THREAD)
         .thread_stack_size(512 * 1024)
         // A waiting thread costs some kilobytes; making one anew would delay every restart.
         .thread_keep_alive(FOR_EVER)
@@ -242,7 +243,7 @@ fn begin(
         alerting: alerting.map(Box::new),
         alert_group,
     };
-    let ended = emergency::guard(|| runtime.block_on(supervisor.live(desk)));
+    let ended = runtime.block_on(supervisor.live(desk));
     if let Some(minute) = supervisor.history.finish(clock::wall()) {
         supervisor.records.send(Record::Minute(minute));
     }
@@ -251,10 +252,12 @@ fn begin(
     supervisor.records.close(LAST_RECORDS);
     // Its threads may hang with the disk; they end with the process.
     std::mem::forget(runtime);
-    match ended {
-        Ok(result) => result.map(exit_of).map_err(StartError::Loop),
-        Err(emergency::Panicked) => Ok(Exit::Internal),
-    }
+    let exit = ended.map(exit_of).map_err(StartError::Loop)?;
+    Ok(if defect::is_why_we_end() {
+        Exit::Internal
+    } else {
+        exit
+    })
 }
 
 const fn exit_of(ending: Ending) -> Exit {
@@ -513,7 +516,7 @@ impl Supervisor {
                 helper_killed = self.child.map(|child| child.attempt);
             }
             if let Some(child) = self.child.take_if(|child| child.pid == waited.pid) {
-                emergency::forget_child();
+                defect::release();
                 let status = match waited.status.signal() {
                     Some(signal) => ExitStatus::Signal(signal),
                     None => ExitStatus::Code(waited.status.code().unwrap_or(0)),

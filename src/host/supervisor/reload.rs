@@ -1,7 +1,7 @@
 //! Looks at the config while the gateway runs: watches, looks, touches, validates, keeps, rolls back.
 
 use super::super::clock;
-use super::super::config_look::Looker;
+use super::super::config_look::{self, Looker, Stamp};
 use super::super::config_store::ConfigStore;
 use super::super::log;
 use super::super::rollback;
@@ -10,7 +10,7 @@ use super::{Supervisor, validate};
 use crate::core::event::{Attempt, Event};
 use crate::core::reload::Digest;
 use crate::render::LogLine;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub(super) struct ConfigFiles {
     /// A change that was told and not looked at yet.
     is_told: Arc<AtomicBool>,
     is_polling: AtomicBool,
+    /// The config's stamp from before it was read for a start, until the gateway runs and may write to it.
+    judged: Mutex<Option<Option<Stamp>>>,
     /// One validator at a time.
     validator: tokio::sync::Mutex<()>,
 }
@@ -43,6 +45,22 @@ impl ConfigFiles {
         if let Some(watch) = watch.as_mut() {
             watch.follow(paths);
         }
+    }
+
+    /// The config is going to be read for a start.
+    pub(super) fn note_judged(&self, config: &Path) {
+        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(config_look::stamp(config));
+    }
+
+    /// True once for a config that was changed since it was judged, before anything watched it.
+    fn was_missed(&self, config: &Path) -> bool {
+        let judged = self
+            .judged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        judged.is_some_and(|judged| judged != config_look::stamp(config))
     }
 
     /// What happens from now on is another change.
@@ -62,9 +80,13 @@ impl Supervisor {
     pub(super) fn watch_config(&self) {
         let sender = self.sender.clone();
         let (files, own) = (Arc::clone(&self.config), self.watched_paths());
+        let launch = Arc::clone(&self.launch);
+        // A change that came while nobody would have acted on it must not hide the next one.
+        files.rearm();
         tokio::task::spawn_blocking(move || {
             let mut paths = files.looker().paths();
             paths.extend(own);
+            let tell = sender.clone();
             let mut watch = files.watch.lock().unwrap_or_else(PoisonError::into_inner);
             if watch.is_none() {
                 *watch = FileWatch::new(Arc::clone(&files.is_told), move || {
@@ -74,6 +96,9 @@ impl Supervisor {
             }
             drop(watch);
             files.follow(paths);
+            if files.was_missed(&launch.config_path) {
+                let _ = tell.try_send(Event::CauseChanged);
+            }
         });
     }
 
@@ -93,13 +118,14 @@ impl Supervisor {
         let (files, own) = (Arc::clone(&self.config), self.watched_paths());
         files.rearm();
         self.job(move || {
-            let mut looker = files.looker();
+            // A copy: should a text that nobody foresaw stop this thread, the others go on from the look before.
+            let mut looker = files.looker().clone();
             if touches {
                 looker.touch(&launch);
             }
             let (look, mended) = looker.look(&launch, port);
             let mut paths = looker.paths();
-            drop(looker);
+            *files.looker() = looker;
             paths.extend(own);
             files.follow(paths);
             Event::ConfigSeen {
@@ -180,5 +206,24 @@ impl Supervisor {
             let result = rollback::roll_back(&launch, clock::wall());
             Event::ConfigRolledBack { attempt, result }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_between_the_reading_of_a_config_and_its_watch_is_told_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = dir.path().join("openclaw.json");
+        let files = ConfigFiles::default();
+        assert!(!files.was_missed(&config), "nothing was judged yet");
+        files.note_judged(&config);
+        assert!(!files.was_missed(&config));
+        files.note_judged(&config);
+        std::fs::write(&config, "{}").expect("written");
+        assert!(files.was_missed(&config));
+        assert!(!files.was_missed(&config), "told once");
     }
 }
