@@ -29,6 +29,8 @@ mod latency;
 mod lines;
 #[path = "peers/namespace.rs"]
 mod namespace;
+#[path = "peers/oom.rs"]
+mod oom;
 #[path = "peers/options.rs"]
 mod options;
 #[path = "peers/orphans.rs"]
@@ -118,6 +120,7 @@ fn run(
         Measure::Start => latency::start(bed, &chosen, samples),
         Measure::Respawn => latency::respawn(bed, &chosen, samples),
         Measure::Stop => latency::stop(bed, &chosen, samples),
+        Measure::Oom => oom::measure(bed, &chosen, samples),
         Measure::Idle => idle::measure(bed, &chosen, options.quick),
         Measure::Orphans => orphans::measure(bed, &chosen, samples, options.quick),
         Measure::Output => output::measure(bed, &chosen, samples, options.quick),

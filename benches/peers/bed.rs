@@ -215,8 +215,14 @@ impl Run {
         let _ = (&self.go).write_all(b"!");
     }
 
-    fn stderr_end(&self) -> String {
+    /// What the supervisor and its child have printed there.
+    pub(crate) fn stderr(&self) -> String {
         let text = fs::read(self.folder.join("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn stderr_end(&self) -> String {
+        let text = self.stderr().into_bytes();
         let tail = text.len().saturating_sub(300);
         let tail = String::from_utf8_lossy(&text[tail..]);
         tail.trim().replace('\n', " | ")

@@ -89,6 +89,14 @@ fn play(role: Role, line: &Line) {
             line.say(Kind::Dying, 0);
             let _ = kill(Pid::this(), Signal::SIGKILL);
         }
+        Role::Eat(after_ms) => {
+            std::thread::sleep(Duration::from_millis(after_ms));
+            line.say(Kind::Dying, 0);
+            let mut kept = Vec::new();
+            loop {
+                kept.push(vec![1_u8; 1 << 20]);
+            }
+        }
         Role::Gateway(port) => gateway::serve(port),
         Role::Orphans(count) => orphans::leave(count, line),
         Role::Lines(count) => {

@@ -13,16 +13,18 @@ pub(crate) enum Measure {
     Start,
     Respawn,
     Stop,
+    Oom,
     Idle,
     Orphans,
     Output,
 }
 
 impl Measure {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Start,
         Self::Respawn,
         Self::Stop,
+        Self::Oom,
         Self::Idle,
         Self::Orphans,
         Self::Output,
@@ -33,6 +35,7 @@ impl Measure {
             Self::Start => "start",
             Self::Respawn => "respawn",
             Self::Stop => "stop",
+            Self::Oom => "oom",
             Self::Idle => "idle",
             Self::Orphans => "orphans",
             Self::Output => "output",
@@ -44,7 +47,7 @@ impl Measure {
 #[derive(Debug, Parser)]
 #[command(name = "peers", bin_name = "cargo bench --bench peers --", version)]
 pub(crate) struct Options {
-    /// Measure only these: start, respawn, stop, idle, orphans, output, or a supervisor's name.
+    /// Measure only these: start, respawn, stop, oom, idle, orphans, output, or a supervisor's name.
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = known_name)]
     only: Vec<String>,
     /// Samples per supervisor, for every measure but idle [default: 40 to 3, by the measure].
@@ -91,7 +94,7 @@ impl Options {
         let (full, quick) = match measure {
             Measure::Start => (40, 10),
             Measure::Stop => (20, 6),
-            Measure::Respawn => (10, 3),
+            Measure::Respawn | Measure::Oom => (10, 3),
             Measure::Orphans => (5, 2),
             Measure::Output => (3, 1),
             Measure::Idle => return 1,

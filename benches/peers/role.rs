@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Killed(u64),
     /// Exits 0 after so many milliseconds.
     Done(u64),
+    /// Takes memory without end after so many milliseconds.
+    Eat(u64),
     /// Answers the gateway's health requests on this port.
     Gateway(u16),
     /// Leaves so many orphans and lets all of them exit at once.
@@ -33,6 +35,7 @@ impl Role {
             Self::Crash => ("crash", 0),
             Self::Killed(after_ms) => ("killed", after_ms),
             Self::Done(after_ms) => ("done", after_ms),
+            Self::Eat(after_ms) => ("eat", after_ms),
             Self::Gateway(port) => ("serve", u64::from(port)),
             Self::Orphans(count) => ("orphans", count),
             Self::Lines(count) => ("lines", count),
@@ -55,6 +58,7 @@ impl Role {
             "crash" => Some(Self::Crash),
             "killed" => Some(Self::Killed(value)),
             "done" => Some(Self::Done(value)),
+            "eat" => Some(Self::Eat(value)),
             "serve" => u16::try_from(value).ok().map(Self::Gateway),
             "orphans" => Some(Self::Orphans(value)),
             "lines" => Some(Self::Lines(value)),

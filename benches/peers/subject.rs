@@ -66,6 +66,8 @@ impl Subject {
             Measure::Start => true,
             // The plain inits end with their child.
             Measure::Respawn => matches!(self, Self::S6 | Self::Supervisord | Self::Clawkeeper),
+            // The others do not say what killed their child.
+            Measure::Oom => matches!(self, Self::Clawkeeper),
             Measure::Stop | Measure::Output => !matches!(self, Self::ClawkeeperDisk),
             Measure::Idle | Measure::Orphans => !matches!(self, Self::Bare | Self::ClawkeeperDisk),
         }

@@ -74,6 +74,18 @@ pub(crate) fn judge(metrics: &[Metric], bed: &Bed) -> Vec<Target> {
             "x",
             ratio("stop.gone", Subject::Tini),
         ),
+        at_most(
+            "out of memory, to the report",
+            50.0,
+            "ms",
+            median("oom.report"),
+        ),
+        at_most(
+            "out of memory, to the next child",
+            60.0,
+            "ms",
+            median("oom.respawn"),
+        ),
         at_most("idle PSS", 3072.0, "KB", median("idle.pss")),
         at_most("idle CPU", 10.0, "ms/min", median("idle.cpu")),
         Target {

@@ -10,6 +10,7 @@ mod sample;
 
 pub use sample::Sampler;
 
+use crate::core::time::Mono;
 use std::path::{Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -62,11 +63,15 @@ pub fn limit(root: &Path) -> MemoryLimit {
     MemoryLimit { bytes, source }
 }
 
-/// Memory that could be had without swapping, by the machine's own count.
+/// Memory in bytes that could be had without swapping: by the machine's own count, and by every cgroup above us, because
+/// a small container on a large host has no more than its own.
 #[must_use]
 pub fn available() -> u64 {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    System::new_with_specifics(memory).map_or(0, |it| it.available_memory())
+    let machine = System::new_with_specifics(memory).map_or(0, |it| it.available_memory());
+    let us = nix::unistd::getpid().as_raw();
+    let all = Sampler::new(Path::new("/"), us).sample(Mono(0));
+    machine.min(all.available.bytes())
 }
 
 /// The cgroups this process is in, as folders; a container sees its own as the root of the tree.

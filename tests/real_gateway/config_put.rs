@@ -1,7 +1,8 @@
 //! `config put` asks the real gateway before anything is changed.
 
-use crate::support::clawkeeper;
-use crate::support::real::{GOOD_CONFIG, Site, for_each_version};
+use crate::support::cgroup::Cgroup;
+use crate::support::real::{GOOD_CONFIG, NEWEST, Site, for_each_version};
+use crate::support::{clawkeeper, skip};
 use std::fs;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -21,6 +22,29 @@ fn put(site: &Site, args: &[&str], text: &str) -> Output {
     stdin.write_all(text.as_bytes()).expect("it reads");
     drop(stdin);
     child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn where_a_cgroup_has_no_room_for_it_the_validator_is_not_asked() {
+    let Some(group) = Cgroup::new(300 << 20) else {
+        return skip("no memory cgroup can be made here");
+    };
+    let site = Site::new(NEWEST);
+    site.write_config(GOOD_CONFIG);
+    let unknown = "{gateway: {mode: 'local'}, foo: 1}";
+    fs::write(site.file("draft"), unknown).expect("our file");
+    let mut shell = site.command("/bin/sh");
+    let enter = format!("{}\nexec \"$0\" config put <draft", group.enter());
+    shell.current_dir(site.file("")).args(["-ec", &enter]);
+    let output = shell.arg(clawkeeper()).output().expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let text = said(&output);
+    assert!(
+        text.contains("less than 400 MB of memory are free"),
+        "{text}"
+    );
+    let now = fs::read_to_string(site.config()).expect("a config");
+    assert_eq!(now, unknown, "our own rules have nothing against it");
 }
 
 fn said(output: &Output) -> String {
