@@ -32,10 +32,11 @@ fn where_a_cgroup_has_no_room_for_it_the_validator_is_not_asked() {
     let site = Site::new(NEWEST);
     site.write_config(GOOD_CONFIG);
     let unknown = "{gateway: {mode: 'local'}, foo: 1}";
-    fs::write(site.file("draft"), unknown).expect("our file");
+    let draft = site.file("draft");
+    fs::write(&draft, unknown).expect("our file");
     let mut shell = site.command("/bin/sh");
-    let enter = format!("{}\nexec \"$0\" config put <draft", group.enter());
-    shell.current_dir(site.file("")).args(["-ec", &enter]);
+    let put = format!("exec \"$0\" config put <{}", draft.display());
+    shell.args(["-ec", &format!("{}\n{put}", group.enter())]);
     let output = shell.arg(clawkeeper()).output().expect("a shell");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let text = said(&output);
