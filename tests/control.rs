@@ -322,3 +322,133 @@ fn a_status_is_watched_until_nobody_reads_it() {
     assert_eq!(code, Some(0), "and says what it saw last");
     kept.stop();
 }
+
+/// A state, what leads to it, and which event tells of it last.
+struct State {
+    phase: &'static str,
+    gateway: &'static [&'static str],
+    config: Option<&'static str>,
+    then: &'static [&'static str],
+    event: &'static str,
+}
+
+/// One that is there at once, with a good config.
+const RUNNING: State = State {
+    phase: "running",
+    gateway: &[],
+    config: None,
+    then: &[],
+    event: "ready",
+};
+
+const STATES: [State; 6] = [
+    RUNNING,
+    State {
+        phase: "starting",
+        gateway: &["--ready", "600000"],
+        event: "started",
+        ..RUNNING
+    },
+    State {
+        phase: "backoff",
+        gateway: &["--end", "exit:7"],
+        event: "backing-off",
+        ..RUNNING
+    },
+    State {
+        phase: "held",
+        config: Some("{ broken"),
+        event: "held",
+        ..RUNNING
+    },
+    State {
+        phase: "stopping",
+        gateway: &["--drain", "600000"],
+        then: &["restart", "--no-wait"],
+        event: "stopping",
+        ..RUNNING
+    },
+    State {
+        phase: "paused",
+        then: &["pause"],
+        event: "paused",
+        ..RUNNING
+    },
+];
+
+/// Without what counts while one looks, and in one line.
+fn steady(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").replace(|it: char| it.is_ascii_digit(), "")
+}
+
+#[test]
+fn each_state_is_told_in_the_same_words_by_status_health_and_events() {
+    for state in STATES {
+        let phase = state.phase;
+        let listener = Listener::new();
+        let plan = listener
+            .on(Plan::new(Place::Subreaper))
+            .gateway(state.gateway.iter().copied())
+            .options([
+                "--backoff-min",
+                "1h",
+                "--backoff-max",
+                "1h",
+                "--stop-timeout",
+                "1s",
+            ]);
+        if let Some(config) = state.config {
+            plan.write_config(config);
+        }
+        let kept = plan.start();
+        if !state.then.is_empty() {
+            kept.wait_until_ready();
+            status(&plan);
+            assert_eq!(say(&plan, state.then.iter().copied()).code, Some(0));
+        }
+        let readiness = listener.wait_for(phase).json();
+        let of = |value: &Value, name: &str| steady(value[name].as_str().unwrap_or_default());
+        let told = status(&plan);
+        assert_eq!(told["phase"], phase);
+        let (why, fix) = (of(&told, "why"), of(&told, "fix"));
+        assert_eq!(
+            (&of(&readiness, "why"), &of(&readiness, "fix")),
+            (&why, &fix)
+        );
+
+        let is_ready = phase == "running";
+        let word = if is_ready { "ready" } else { phase };
+        for said in [say(&plan, ["status"]), say(&plan, ["health"])] {
+            assert_eq!(
+                said.code,
+                Some(i32::from(!is_ready)),
+                "{phase}: {}",
+                said.out
+            );
+            let text = steady(&said.out);
+            for words in [word, &why, &fix] {
+                assert!(text.contains(words), "{phase}: {words:?} in {text}");
+            }
+        }
+        let events = poll_until(PATIENCE, "the event", || {
+            let said = say(&plan, ["events", "--json"]);
+            let events: Vec<Value> = said
+                .out
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("an event"))
+                .collect();
+            match events.last() {
+                Some(last) if last["kind"] == state.event => Ok(events),
+                Some(_) | None => Err(said.out),
+            }
+        });
+        let last = steady(events[events.len() - 1]["text"].as_str().expect("text"));
+        match phase {
+            "held" => assert!(last.contains(&why) && last.contains(&fix), "{last}"),
+            "paused" => assert!(last.starts_with(&why) && last.contains(&fix), "{last}"),
+            _ => {}
+        }
+        kept.stop();
+    }
+}

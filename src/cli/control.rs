@@ -242,7 +242,7 @@ impl Line {
             let at = humantime::format_rfc3339_seconds(
                 std::time::UNIX_EPOCH + Duration::from_millis(entry.at.0),
             );
-            json!({ "at": at.to_string(), "event": entry.kind.word(), "text": plain(&entry.text) })
+            json!({ "at": at.to_string(), "kind": entry.kind.word(), "text": plain(&entry.text) })
         });
         let status = json!({
             "v": 1,
