@@ -237,6 +237,13 @@ fn every_path_of_ours_that_a_file_names_is_answered() {
 }
 
 #[test]
+fn a_new_container_has_the_host_name_of_the_one_before() {
+    // A gateway that was killed left a lease with it; from another host its lease is not judged, only awaited.
+    assert!(!value(COMPOSE, "hostname:").is_empty());
+    assert_eq!(values(KUBERNETES, "kind:")[0], "StatefulSet");
+}
+
+#[test]
 fn nothing_that_makes_the_image_is_for_one_architecture() {
     let made_of = [
         ("Dockerfile", IMAGE),

@@ -14,8 +14,9 @@ id=$(mktemp)
 trap 'rm -f "$id"' EXIT
 # The tag keeps the newest one from being pruned; tests use the id. Docker's format, because the other one has no HEALTHCHECK.
 name=$(basename "$file" | tr '[:upper:].' '[:lower:]-')
-podman build --network=host --format docker --iidfile "$id" --tag "localhost/clawkeeper-test-$name" -f "$file" "${@:2}" . >"$cache/build.log" 2>&1 || {
-    tail -n 30 "$cache/build.log" >&2
+log=$cache/build-$name.log
+podman build --network=host --format docker --iidfile "$id" --tag "localhost/clawkeeper-test-$name" -f "$file" "${@:2}" . >"$log" 2>&1 || {
+    tail -n 30 "$log" >&2
     exit 1
 }
 cat "$id"

@@ -28,6 +28,12 @@ pub(crate) fn image() -> Option<&'static str> {
 
 /// Builds from a file of the checkout, with more arguments for `podman build`.
 pub(crate) fn build(arguments: &[&str]) -> Option<String> {
+    try_build(arguments)
+        .unwrap_or_else(|said| panic!("the image of {arguments:?} cannot be built:\n{said}"))
+}
+
+/// The same; an error is the end of the build's output.
+pub(crate) fn try_build(arguments: &[&str]) -> Result<Option<String>, String> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(checkout.join("tests/containers/image.sh"))
         .args(arguments)
@@ -35,12 +41,12 @@ pub(crate) fn build(arguments: &[&str]) -> Option<String> {
         .expect("tests/containers/image.sh can be run");
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
-        Some(0) => Some(text(&output.stdout)),
+        Some(0) => Ok(Some(text(&output.stdout))),
         Some(UNAVAILABLE) => {
             eprintln!("{said}");
-            None
+            Ok(None)
         }
-        _ => panic!("the image of {arguments:?} cannot be built:\n{said}"),
+        _ => Err(said.into_owned()),
     }
 }
 

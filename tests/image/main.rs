@@ -20,4 +20,5 @@ mod life;
 mod limits;
 mod official;
 mod power;
+mod programs;
 mod secrets;
