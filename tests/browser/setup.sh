@@ -9,10 +9,10 @@ version=1.65.1
 folder=$cache/playwright-$version
 
 if ! command -v chromium >/dev/null; then
-    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || {
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
         echo "browser: chromium is not installed" >&2
         exit 1
-    }
+    fi
     echo "installing chromium" >&2
     apt-get update -qq >&2
     apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
