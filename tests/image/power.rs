@@ -15,7 +15,7 @@ use std::time::Duration;
 #[test]
 fn the_gateway_is_ready_after_power_cuts_in_a_row_unaided() {
     let Some(image) = image() else { return };
-    let Some(disk) = Disk::new() else { return };
+    let Some(mut disk) = Disk::new() else { return };
     let _turn = real::Turn::wait(1);
     let cuts = cuts("CLAWKEEPER_IMAGE_CUTS", 3);
     for cut in 0..cuts {
@@ -65,6 +65,7 @@ fn wait_for(container: &Container, word: &str) -> String {
     poll_until(LONG, word, || {
         let logs = container.logs();
         assert!(container.is_running(), "it ended: {logs}");
+        assert!(!logs.contains("holding"), "it waits for a person: {logs}");
         if logs.contains(word) {
             Ok(logs)
         } else {
@@ -78,9 +79,10 @@ fn assert_ready(container: &Container, cuts: usize) {
     assert_came_up_at_once(&logs, cuts);
 }
 
-/// A file system of its own in a file.
+/// A file system in a file, and a copy of it for each life after a cut.
 struct Disk {
     folder: tempfile::TempDir,
+    life: usize,
 }
 
 /// `EXT4_IOC_SHUTDOWN`: no byte more reaches the disk; with this flag, not even what the journal holds.
@@ -94,28 +96,36 @@ impl Disk {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let disk = Self { folder };
+        let disk = Self { folder, life: 0 };
         let file = File::create(disk.image()).expect("a disk");
         file.set_len(1 << 30).expect("a disk");
-        std::fs::create_dir(disk.mounted_at()).expect("a folder");
         run("mkfs.ext4", &["-q".as_ref(), &disk.image()]);
         disk.mount();
         Some(disk)
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.folder.path().join(format!("image-{}", self.life))
     }
 
     fn mounted_at(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(format!("data-{}", self.life))
     }
 
     fn mount(&self) {
+        std::fs::create_dir(self.mounted_at()).expect("a folder");
         run(
             "mount",
             &["-oloop".as_ref(), &self.image(), &self.mounted_at()],
         );
+    }
+
+    fn unmount(&self) {
+        // Lazily: a container of a test that failed may be about for a moment.
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.mounted_at())
+            .output();
     }
 
     /// A new container with it as its volume, on Fly by what it is told.
@@ -135,7 +145,10 @@ impl Disk {
     }
 
     /// Nothing that was not on the disk before is there afterwards.
-    fn cut(&self, container: Container) {
+    ///
+    /// Life goes on with a copy: whoever made a mount namespace meanwhile, another test for one, still has this one
+    /// mounted, and the kernel would hand out the same dead file system again.
+    fn cut(&mut self, container: Container) {
         let root = File::open(self.mounted_at()).expect("the volume");
         // SAFETY: reads one number.
         let answer = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &WITHOUT_THE_JOURNAL) };
@@ -143,26 +156,18 @@ impl Disk {
         drop(root);
         container.kill();
         drop(container);
-        poll_until(LONG, "the volume is let go", || {
-            let output = Command::new("umount").arg(self.mounted_at()).output();
-            let output = output.expect("umount");
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(text(&output.stderr))
-            }
-        });
+        self.unmount();
+        let dead = self.image();
+        self.life += 1;
+        run("cp", &["--sparse=always".as_ref(), &dead, &self.image()]);
+        std::fs::remove_file(dead).expect("the disk of before");
         self.mount();
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A container of a test that failed may be about for a moment.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.mounted_at())
-            .output();
+        self.unmount();
     }
 }
 
