@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 #[test]
-#[ignore = "a leak that is slow enough takes five minutes: cargo test --test real_gateway -- --ignored"]
+#[ignore = "a leak that is slow enough takes five minutes: cargo test --test real_gateway -- --ignored a_leak"]
 fn a_leak_ends_in_a_drained_restart_before_the_kernel_or_v8_ends_it() {
     let Some(group) = Cgroup::new(2048 << 20) else {
         return skip("no memory cgroup can be made here");
