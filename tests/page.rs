@@ -31,40 +31,51 @@ fn ready() -> (Listener, Plan, Kept, Page) {
     let kept = plan.start();
     kept.wait_until_ready();
     let page = Page::open(listener.port, 1000, "light");
-    page.wait_for_phase("running");
+    page.wait_for_phase("ready");
     (listener, plan, kept, page)
 }
 
-/// Without what counts while one looks.
-fn without_digits(text: &str) -> String {
-    text.replace(|it: char| it.is_ascii_digit(), "")
+/// In one line, and without what counts while one looks.
+fn flat(text: &str) -> String {
+    let text = text.replace(|it: char| it.is_ascii_digit(), "");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The page, `/readyz` and `/v1/status` say the same of this phase, in the same words.
-fn agrees(page: &Page, listener: Listener, phase: &str) {
-    page.wait_for_phase(phase);
-    poll_until(2 * PATIENCE, "the same words", || {
+/// The page, `/readyz`, `/v1/status` and `clawkeeper status` say the same of this phase in the same words, and the
+/// timeline has this kind of event for it.
+fn agrees(page: &Page, listener: Listener, plan: &Plan, phase: &str, kind: &str) {
+    let word = poll_until(2 * PATIENCE, "the same words", || {
         let health = listener.get("/readyz").json();
         let status = listener.get("/v1/status").json();
-        let shown = |id: &str| without_digits(&page.text(id));
-        let said = |json: &Value, name: &str| without_digits(json[name].as_str().unwrap_or(""));
-        let is_same = ["why", "fix"].iter().all(|name| {
-            said(&health, name) == said(&status, name)
-                // A gateway that serves needs no reason.
-                && (shown(name) == said(&status, name) || status["ready"] == true)
-        });
-        let is_so = health["phase"] == phase && status["phase"] == phase && is_same;
-        if is_so {
-            Ok(())
+        let command = flat(&String::from_utf8_lossy(&plan.ask(["status"]).stdout));
+        let word = if status["ready"] == true {
+            "ready"
         } else {
-            Err((shown("why"), shown("fix"), health))
+            phase
+        };
+        let of = |json: &Value, name: &str| flat(json[name].as_str().unwrap_or(""));
+        let is_same = ["why", "fix"].iter().all(|name| {
+            let said = of(&status, name);
+            said == of(&health, name) && said == flat(&page.text(name)) && command.contains(&said)
+        });
+        let is_so = health["phase"] == phase
+            && status["phase"] == phase
+            && page.text("phase") == word
+            && command.contains(word);
+        if is_so && is_same {
+            Ok(word)
+        } else {
+            let shown = (page.text("phase"), page.text("why"), page.text("fix"));
+            Err((shown, health, command))
         }
     });
-    let title = page.value("document.title");
-    assert_eq!(title, format!("{phase} – clawkeeper"));
-    let advice = page.value("!document.getElementById('todo').hidden");
-    let has_fix = listener.get("/v1/status").json()["fix"].is_string();
-    assert_eq!(advice, has_fix, "advice is shown where there is some");
+    assert_eq!(page.value("document.title"), format!("{word} – clawkeeper"));
+    let has_fix = page.value("document.getElementById('fix').textContent !== ''");
+    let advises = page.value("!document.getElementById('todo').hidden");
+    assert_eq!(advises, has_fix, "advice is shown where there is some");
+    page.wait_for(&format!(
+        "[...document.querySelectorAll('#events li')].some(it => it.dataset.kind === '{kind}')"
+    ));
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn a_hold_shows_its_reason_and_what_to_do_and_a_mended_config_shows_without_a_re
         .start();
     kept.wait_until_held();
     let page = Page::open(listener.port, 1000, "light");
-    agrees(&page, listener, "held");
+    agrees(&page, listener, &plan, "held", "held");
     assert!(page.text("why").contains("openclaw.json:3:3"));
     assert!(page.text("fix").starts_with("correct it"));
     assert!(page.text("since").contains("next start in"));
@@ -100,7 +111,7 @@ fn a_hold_shows_its_reason_and_what_to_do_and_a_mended_config_shows_without_a_re
     }
     page.value("window.marker = 1");
     plan.write_config(CONFIG);
-    agrees(&page, listener, "running");
+    agrees(&page, listener, &plan, "running", "ready");
     assert_eq!(page.value("window.marker"), 1, "the same document");
     page.wait_for("[...document.querySelectorAll('#events p')].some(it => it.textContent.startsWith('gateway ready'))");
     page.close();
@@ -114,12 +125,13 @@ fn a_start_and_a_stop_are_shown_and_a_clawkeeper_that_is_gone_is_said_to_be() {
     }
     let (listener, plan) = plan();
     let plan = plan.gateway(["--ready", "600000", "--drain", "12000"]);
-    let kept = plan.options(["--startup-timeout", "1h"]).start();
+    let plan = plan.options(["--startup-timeout", "1h"]);
+    let kept = plan.start();
     listener.wait_for("starting");
     let page = Page::open(listener.port, 1000, "dark");
-    agrees(&page, listener, "starting");
+    agrees(&page, listener, &plan, "starting", "started");
     kept.signal(libc::SIGTERM);
-    agrees(&page, listener, "stopping");
+    agrees(&page, listener, &plan, "stopping", "stopping");
     kept.end();
     page.wait_for("!document.getElementById('lost').hidden");
     assert!(
@@ -139,10 +151,11 @@ fn a_crash_is_a_state_an_entry_and_an_incident() {
         return;
     }
     let (listener, plan) = plan();
-    let kept = plan.options(FOR_EVER).gateway(["--end", "exit:7"]).start();
+    let plan = plan.options(FOR_EVER).gateway(["--end", "exit:7"]);
+    let kept = plan.start();
     listener.wait_for("backoff");
     let page = Page::open(listener.port, 1000, "light");
-    agrees(&page, listener, "backoff");
+    agrees(&page, listener, &plan, "backoff", "backing-off");
     page.wait_for("[...document.querySelectorAll('#events li')].some(it => it.textContent.includes('class crash'))");
     page.wait_for("document.querySelector('#incidents b')?.textContent === 'crash'");
     assert!(
@@ -172,6 +185,29 @@ fn a_gateway_that_hangs_is_no_green_page() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(gateway, libc::SIGCONT) }, 0);
     page.wait_for("document.getElementById('now').dataset.tone === 'ok'");
+    page.close();
+    kept.stop();
+}
+
+#[test]
+fn a_pause_and_its_end_are_shown() {
+    if !browser::is_there() {
+        return;
+    }
+    let (listener, plan, kept, page) = ready();
+    assert!(plan.ask(["pause", "--for", "50m"]).status.success());
+    agrees(&page, listener, &plan, "paused", "paused");
+    assert_eq!(
+        page.value("document.getElementById('now').dataset.tone"),
+        "still"
+    );
+    assert!(
+        page.text("facts").contains("ends in"),
+        "{}",
+        page.text("facts")
+    );
+    assert!(plan.ask(["resume"]).status.success());
+    agrees(&page, listener, &plan, "running", "resumed");
     page.close();
     kept.stop();
 }

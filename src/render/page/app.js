@@ -38,19 +38,20 @@ const ago = (text, before = "for ") => text && el("span", { "data-at": Date.pars
 const tone = it => it.ready ? "ok" : { running: "bad", held: "bad", backoff: "warn", paused: "still" }[it.phase] || "busy";
 
 function drawNow() {
-  const colour = tone(status);
-  say("phase", status.phase);
-  say("why", status.why || (status.ready ? "The gateway is ready." : ""));
+  const colour = tone(status), word = status.ready ? "ready" : status.phase;
+  const since = status.ready ? status.gateway.ready : status.since;
+  say("phase", word);
+  say("why", status.why || "");
   say("fix", status.fix || "");
   $("todo").hidden = !status.fix;
-  $("since").replaceChildren("since ", full(Date.parse(status.since)), ", ", ago(status.since),
+  $("since").replaceChildren("since ", full(Date.parse(since)), ", ", ago(since),
     ...status.next_start ? ["; next start ", ago(status.next_start, "in ")] : []);
   if ($("now").dataset.tone !== colour) {
     $("now").dataset.tone = colour;
     const fill = getComputedStyle($("now")).getPropertyValue("--tone");
     $("icon").href = "data:image/svg+xml," + encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="4" fill="${fill}"/></svg>`);
   }
-  document.title = `${status.phase} – clawkeeper`;
+  document.title = `${word} – clawkeeper`;
   const { clawkeeper } = status;
   $("about").replaceChildren(...clawkeeper ? [`clawkeeper ${clawkeeper.version}, pid ${clawkeeper.pid}, up `, ago(clawkeeper.started, "")] : []);
   $("facts").replaceChildren(...facts(status));
@@ -248,13 +249,13 @@ function taken(text) {
   return [message, fields];
 }
 
-function item(at, weight, text, head) {
+function item({ at, kind = "", weight, text }, head) {
   const [message, fields] = taken(text), told = ["why", "fix"], rest = fields.filter(([name]) => !told.includes(name));
   const colour = mood(weight);
   const lines = told.flatMap(name => fields.filter(it => it[0] === name)).map(([name, value]) => el("p", { class: name }, el("span", {}, name), " ", value));
   const small = rest.flatMap(([name, value]) => [el("span", {}, `${name.replaceAll("_", " ")} `, el("em", {}, value)), " "]);
   const details = el(lines.length ? "p" : "span", { class: "quiet" }, ...small);
-  return el("li", colour ? { "data-tone": colour } : {}, el("time", { datetime: new Date(at).toISOString() }, head ? full(at) : clock(at, "2-digit")),
+  return el("li", { "data-kind": kind, ...colour ? { "data-tone": colour } : {} }, el("time", { datetime: new Date(at).toISOString() }, head ? full(at) : clock(at, "2-digit")),
     el("div", {}, el("p", {}, el("b", {}, head || ""), head ? " " : "", message, lines.length ? "" : " ", lines.length ? "" : details), ...lines, lines.length ? details : ""));
 }
 const day = at => part(at, { weekday: "long", day: "numeric", month: "long" });
@@ -263,13 +264,13 @@ const none = text => [el("li", { class: "empty" }, text)];
 function drawEvents() {
   const list = events.slice(0, portion).flatMap((it, i) => [
     ...i && day(it.at) === day(events[i - 1].at) ? [] : [el("li", { class: "day" }, el("h3", {}, day(it.at)))],
-    item(it.at, it.weight, it.text),
+    item(it),
   ]);
   $("events").replaceChildren(...list.length ? list : none("Nothing has happened yet."));
   $("more").hidden = events.length <= portion;
 }
 function drawIncidents() {
-  const list = incidents.map(it => item(Date.parse(it.time.replace(" ", "T")), "error", it.line, it.class));
+  const list = incidents.map(it => item({ at: Date.parse(it.time.replace(" ", "T")), weight: "error", text: it.line }, it.class));
   $("incidents").replaceChildren(...list.length ? list : none("None is kept: no gateway has died."));
 }
 
