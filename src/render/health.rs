@@ -76,10 +76,15 @@ pub fn readiness(status: &Status, now: WallMs) -> String {
 pub(super) fn facts(status: &Status, now: WallMs) -> Readiness {
     let ago = |age: Millis| time(WallMs(now.0.saturating_sub(age.0)));
     let (why, fix) = why(status);
+    // A hold goes on through its retries.
+    let since = match &status.hold {
+        Some(hold) if status.phase == "held" => hold.held_for,
+        Some(_) | None => status.phase_for,
+    };
     Readiness {
         ready: status.is_ready(),
         phase: status.phase,
-        since: ago(status.phase_for),
+        since: ago(since),
         why,
         fix,
         next_start: status

@@ -3,7 +3,7 @@
 use crate::core::history::{Span, Stretch, phase_of};
 use crate::core::time::WallMs;
 use crate::core::timeline::Entry;
-use serde_json::Value;
+use crate::render::timeline::event_json;
 use std::fmt::Write as _;
 
 /// The document, as the build script shortened it.
@@ -26,6 +26,8 @@ pub const SPAN_IS_WRONG: &str = "a history takes span=hour, span=day or span=wee
 
 /// The answer when the volume gives none.
 pub const NO_ANSWER_OF_VOLUME: &str = "the volume gives no answer\n";
+
+const EVENTS_MAX_BYTES: usize = 96 * 1024;
 
 /// The body of `/v1/history`. Times are in Unix seconds; what is not known is left out.
 #[must_use]
@@ -65,22 +67,23 @@ pub fn history_json(span: Span, now: WallMs, stretches: &[Stretch]) -> String {
     text + "]}\n"
 }
 
-/// The body of `/v1/events`: oldest first, times in milliseconds since 1970.
+/// The body of `/v1/events`: as `clawkeeper events --json` has them, oldest first. The oldest are left out of what
+/// would be a long answer: a slow reader keeps all of it in our memory.
 #[must_use]
 pub fn events_json(entries: &[Entry]) -> String {
-    let mut text = "{\"v\":1,\"events\":[".to_owned();
-    for (place, it) in entries.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        let _ = write!(
+    let mut room = EVENTS_MAX_BYTES;
+    let newest = entries.iter().rev().map_while(|entry| {
+        let text = without_excerpt(&entry.text);
+        let json = event_json(&Entry {
             text,
-            "{comma}{{\"at\":{},\"kind\":\"{}\",\"weight\":\"{}\",\"text\":{}}}",
-            it.at.0,
-            it.kind.word(),
-            it.weight.word(),
-            Value::from(without_excerpt(&it.text)),
-        );
-    }
-    text + "]}\n"
+            ..entry.clone()
+        });
+        room = room.checked_sub(json.len())?;
+        Some(json)
+    });
+    let mut events: Vec<String> = newest.collect();
+    events.reverse();
+    format!("{{\"v\":1,\"events\":[{}]}}\n", events.join(","))
 }
 
 /// A log line without the spot in the config that an error points at: the log may show it, the page may not.
@@ -117,6 +120,7 @@ fn end_of(value: &str) -> usize {
 mod tests {
     use super::*;
     use crate::core::history::{Fold, Minute};
+    use crate::core::timeline::{Kind, Weight};
     use crate::render::LogLine;
 
     #[test]
@@ -170,6 +174,25 @@ mod tests {
         ] {
             assert_eq!(without_excerpt(text), text);
         }
+    }
+
+    #[test]
+    fn a_long_timeline_is_answered_with_its_end() {
+        let entry = |at| Entry {
+            at: WallMs(at),
+            kind: Kind::Held,
+            weight: Weight::Error,
+            text: format!("holding n={at} why=\"{}\"", "a ".repeat(900)),
+        };
+        let entries: Vec<Entry> = (0..400).map(entry).collect();
+        let text = events_json(&entries);
+        assert!(text.len() < EVENTS_MAX_BYTES + 1_000, "{}", text.len());
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let events = json["events"].as_array().expect("events");
+        assert!(events.len() > 40);
+        let last = events[events.len() - 1]["text"].as_str().expect("text");
+        assert!(last.starts_with("holding n=399 "), "{last}");
+        assert_eq!(events_json(&[]), "{\"v\":1,\"events\":[]}\n");
     }
 
     /// The size is part of the binary's, and of what a phone loads over a tunnel.

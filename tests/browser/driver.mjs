@@ -35,8 +35,8 @@ const commands = {
   async scheme({ page, scheme }) {
     await pages[page].page.emulateMedia({ colorScheme: scheme });
   },
-  async screenshot({ page, path, whole }) {
-    await pages[page].page.screenshot({ path, fullPage: whole });
+  async screenshot({ page, path }) {
+    await pages[page].page.screenshot({ path });
   },
   async seen({ page }) {
     return pages[page].seen;

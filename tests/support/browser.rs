@@ -144,9 +144,9 @@ impl Page {
         self.tell("scheme", json!({ "scheme": scheme }));
     }
 
-    /// Keeps a picture of it.
-    pub(crate) fn screenshot(&self, path: &Path, whole: bool) {
-        self.tell("screenshot", json!({ "path": path, "whole": whole }));
+    /// Keeps a picture of what the window shows.
+    pub(crate) fn screenshot(&self, path: &Path) {
+        self.tell("screenshot", json!({ "path": path }));
     }
 
     /// What it said on its console so far.

@@ -26,6 +26,8 @@ const READ_TIME: Duration = Duration::from_secs(2);
 /// The page shows a week, and some hundred entries are more than anybody reads.
 const EVENTS_SINCE_MS: u64 = 7 * 24 * 3_600_000;
 const EVENTS_MAX: usize = 400;
+/// More than any line of ours has; whoever else wrote the file may have meant to fill our memory.
+const LINE_MAX_BYTES: usize = 4096;
 
 /// Whether this is a path of the page.
 pub(super) fn has(path: &str) -> bool {
@@ -98,7 +100,10 @@ fn kept(state: &Path) -> Option<String> {
     let rows = ids.iter().enumerate().filter_map(|(place, id)| {
         let kept = incidents::read(state, id).ok()?;
         let mut row = kept.summary(place + 1, id);
-        row["line"] = render::without_excerpt(&kept.line).into();
+        let mut line = render::without_excerpt(&kept.line);
+        let end = (0..=LINE_MAX_BYTES).rfind(|at| line.is_char_boundary(*at));
+        line.truncate(end.unwrap_or(0));
+        row["line"] = line.into();
         Some(row)
     });
     let rows: Vec<Value> = rows.collect();

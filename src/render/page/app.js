@@ -62,13 +62,15 @@ function facts(it) {
   const { gateway, memory, volume, config, paused, locks, last_exit: exit, restarts_by_class: classes = [] } = it;
   const fact = (shown, name, value, ...more) => shown ? [el("div", {}, el("dt", {}, name), el("dd", {}, value, el("small", {}, ...more)))] : [];
   const gb = mb => mb < 10240 ? `${number(mb)} MB` : `${number(mb / 1024)} GB`;
+  // It counts in its own life.
+  const up = it.clawkeeper ? now() - Date.parse(it.clawkeeper.started) : 864e5;
   const restarts = count => classes.reduce((sum, it) => sum + it[count], 0);
   return [
     ...fact(true, "Gateway", gateway ? `pid ${gateway.pid}` : "none runs", it.gateway_version ? `OpenClaw ${it.gateway_version}` : "", gateway ? ", up " : "", gateway ? ago(gateway.started, "") : ""),
     ...fact(gateway && gateway.channels, "Channels", gateway && gateway.channels),
     ...fact(paused, "Pause", paused && paused.resumes ? ago(paused.resumes, "ends in ") : "until clawkeeper resume"),
     ...fact(memory, "Memory", memory && `${number(memory.tree_mb)} of ${number(memory.limit_mb)} MB`, memory && (memory.leak_mb_per_hour ? `grows ${number(memory.leak_mb_per_hour)} MB an hour` : `${number(memory.available_mb)} MB available (${memory.limit_from})`)),
-    ...fact(true, "Restarts", `${restarts("day")} in a day`, classes.length ? `${restarts("hour")} in the last hour; ` : "", classes.map(it => `${it.cause || it.class} ${it.day}`).join(", ")),
+    ...fact(true, "Restarts", `${restarts("day")} in ${up < 864e5 ? length(up) : "a day"}`, classes.length ? `${restarts("hour")} in the last hour; ` : "", classes.map(it => `${it.cause || it.class} ${it.day}`).join(", ")),
     ...fact(exit, "Last exit", exit && exit.class, exit && [exit.cause, exit.signal, exit.code != null && `code ${exit.code}`].filter(Boolean).join(", ") + ", ", exit && ago(exit.at, ""), " ago"),
     ...fact(config, "Config", config && (config.usable === false ? "cannot be used" : config.last_edit), config && config.generation ? `generation ${config.generation}` : ""),
     ...fact(volume && volume.size_mb, "Volume", volume && `${gb(volume.free_mb)} free`, volume && `of ${gb(volume.size_mb)}`, volume && volume.write_ms != null ? `; a write takes ${volume.write_ms} ms` : ""),
@@ -96,7 +98,7 @@ const MARKS = [
   ["config", "busy", /^config-|rolled-back|unconfigured/, "M-4-4H4V4H-4Z"],
   ["stop, pause", "still", /^(requested|paused|stopping|exited-|ended)/, "M-4-4H-1V4H-4ZM1-4H4V4H1Z"],
 ];
-const mood = (weight, else_) => ({ error: "bad", warn: "warn" })[weight] || else_;
+const mood = (level, calm) => ({ error: "bad", warn: "warn" })[level] || calm;
 const kindOf = event => MARKS.findIndex(([, , kinds]) => kinds.test(event.kind));
 const within = slot => events.filter(it => it.at >= slot.at && it.at < slot.at + past.width_s * 1e3);
 
@@ -134,7 +136,7 @@ function drawPast() {
     label(name, y + 11);
     root.append(svg("path", { class: "grid", d: `M${left} ${y + 7}H${left + width}` }));
     for (const it of marks) {
-      root.append(svg("path", { class: "tone", "data-tone": mood(it.weight, calm), d: shape, transform: `translate(${of(it.at).toFixed(1)} ${y + 7})` }));
+      root.append(svg("path", { class: "tone", "data-tone": mood(it.level, calm), d: shape, transform: `translate(${of(it.at).toFixed(1)} ${y + 7})` }));
     }
     y += 19;
   }
@@ -249,9 +251,9 @@ function taken(text) {
   return [message, fields];
 }
 
-function item({ at, kind = "", weight, text }, head) {
+function item({ at, kind = "", level, text }, head) {
   const [message, fields] = taken(text), told = ["why", "fix"], rest = fields.filter(([name]) => !told.includes(name));
-  const colour = mood(weight);
+  const colour = mood(level);
   const lines = told.flatMap(name => fields.filter(it => it[0] === name)).map(([name, value]) => el("p", { class: name }, el("span", {}, name), " ", value));
   const small = rest.flatMap(([name, value]) => [el("span", {}, `${name.replaceAll("_", " ")} `, el("em", {}, value)), " "]);
   const details = el(lines.length ? "p" : "span", { class: "quiet" }, ...small);
@@ -270,7 +272,7 @@ function drawEvents() {
   $("more").hidden = events.length <= portion;
 }
 function drawIncidents() {
-  const list = incidents.map(it => item({ at: Date.parse(it.time.replace(" ", "T")), weight: "error", text: it.line }, it.class));
+  const list = incidents.map(it => item({ at: Date.parse(it.time.replace(" ", "T")), level: "error", text: it.line }, it.class));
   $("incidents").replaceChildren(...list.length ? list : none("None is kept: no gateway has died."));
 }
 
@@ -295,7 +297,7 @@ async function refresh() {
   const key = [status.phase, status.since, status.attempt, status.config && status.config.generation].join();
   const changed = key !== known;
   if (!changed && Date.now() - refreshed < REFRESH) return;
-  events = (await ask("/v1/events")).events.reverse();
+  events = (await ask("/v1/events")).events.map(it => ({ ...it, at: Date.parse(it.time) })).reverse();
   drawEvents();
   if (changed) {
     incidents = (await ask("/v1/incidents")).incidents;

@@ -5,7 +5,10 @@
     reason = "tests start processes and write files"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod screenshots;
 
 use clawkeeper::core::history::Minute;
 use clawkeeper::host::{folder::Folder, history, state};
@@ -212,10 +215,15 @@ fn a_pause_and_its_end_are_shown() {
     kept.stop();
 }
 
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    u64::try_from(now.as_millis()).expect("a time")
+}
+
 /// Minutes since 1970.
 fn minute_now() -> u32 {
-    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    u32::try_from(now.as_secs() / 60).expect("before 10136")
+    u32::try_from(now_ms() / 60_000).expect("before 10136")
 }
 
 /// A past of this many minutes, with a hole and a fall.
