@@ -79,6 +79,10 @@ fn agrees(page: &Page, listener: Listener, plan: &Plan, phase: &str, kind: &str)
     page.wait_for(&format!(
         "[...document.querySelectorAll('#events li')].some(it => it.dataset.kind === '{kind}')"
     ));
+    let lines = plan.ask(["events", "--json"]).stdout;
+    let lines = String::from_utf8_lossy(&lines).into_owned();
+    let of_kind = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["kind"] == kind;
+    assert!(lines.lines().any(of_kind), "{kind}: {lines}");
 }
 
 #[test]
