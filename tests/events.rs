@@ -7,6 +7,7 @@
 
 mod support;
 
+use clawkeeper::core::timeline::Kind;
 use serde_json::Value;
 use std::fs;
 use std::io::Read as _;
@@ -53,6 +54,20 @@ fn wait_for_text(kept: &Kept, what: &str, count: usize) {
             Err(text)
         }
     });
+}
+
+#[test]
+fn the_document_lists_every_kind() {
+    let document = include_str!("../docs/events.md");
+    let listed: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split('`').nth(1))
+        .collect();
+    for kind in Kind::ALL {
+        let count = listed.iter().filter(|word| **word == kind.word()).count();
+        assert_eq!(count, 1, "{}", kind.word());
+    }
+    assert_eq!(listed.len(), Kind::ALL.len());
 }
 
 const LIFE: [&str; 6] = [

@@ -368,8 +368,21 @@ fn under_flood_only_whole_lines_are_seen_and_the_last_ones_always() {
         seen.last().map(|(_, line, _)| &line[..]),
         Some(last.as_bytes())
     );
+    // Where the numbers jump, and nowhere else, a gap is told.
+    let mut next = 0;
+    let mut is_gap = false;
     for (_, line, end) in seen.iter() {
+        if *end == LineEnd::Gap {
+            is_gap = true;
+            continue;
+        }
         assert_eq!((line.len(), *end), (99, LineEnd::Newline));
+        let number: u64 = String::from_utf8_lossy(line).trim().parse().unwrap();
+        assert!(
+            number == next || (is_gap && number > next),
+            "{number} after {next}"
+        );
+        (next, is_gap) = (number + 1, false);
     }
 }
 

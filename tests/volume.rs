@@ -210,6 +210,12 @@ fn a_death_while_the_disk_hangs_is_told_and_the_next_gateway_starts_without_its_
     send(kept.gateway_pid(), libc::SIGKILL);
     kept.wait_for("gateway exited");
     kept.wait_for_nth("gateway started", 2);
+    // Its output passes, though what is to be kept of it waits for the disk.
+    poll_until(support::PATIENCE, "the output of the second", || {
+        let text = kept.text();
+        let count = text.matches("[gateway] starting...").count();
+        if count == 2 { Ok(()) } else { Err(text) }
+    });
     let line = kept.wait_for("incident not kept");
     assert!(
         line["why"]

@@ -12,6 +12,7 @@ mod health;
 mod incidents;
 mod kept;
 mod locks;
+mod logs;
 mod replay;
 mod test_alert;
 
@@ -50,6 +51,7 @@ Examples:
   clawkeeper status                                how things stand, and what to do
   clawkeeper pause --for 1h                        stop the gateway for repairs, keep the container
   clawkeeper events --since 12h                    what happened last night
+  clawkeeper logs -f                               the gateway's output, also what the platform has forgotten
   clawkeeper health                                is the gateway ready? (0 yes, 1 no)
 
 Exit codes:
@@ -70,6 +72,8 @@ enum Verb {
     Locks(Locks),
     /// What happened, one line a transition, over restarts of the container
     Events(events::Events),
+    /// The gateway's last output, kept on the volume with its secrets masked
+    Logs(logs::Logs),
     /// List the deaths of the gateway that were kept, or show one with its evidence
     Incidents(incidents::Incidents),
     /// Look at the gateway's config, change it safely, or go back to a version that worked
@@ -172,6 +176,9 @@ struct Flags {
     /// The gateway's heap: auto fits it to the memory there is, off leaves it to Node, or a number of MB [default: auto]
     #[arg(long, value_name = "SIZE")]
     heap: Option<OsString>,
+    /// How many MB of the gateway's output are kept in <state>/clawkeeper, secrets masked, for clawkeeper logs; off keeps none [default: 1]
+    #[arg(long, value_name = "SIZE")]
+    keep_output: Option<OsString>,
     /// Whom alerts are handed to, as JSON: auto (the image's poster, where a CLAWKEEPER_ALERT_… is set), off, or a command [default: auto]
     #[arg(long, value_name = "COMMAND")]
     on_event: Option<OsString>,
@@ -235,6 +242,7 @@ pub fn main() -> ExitCode {
             Verb::Check(check) => check::run(&check).into(),
             Verb::Locks(locks) => locks::run(&locks).into(),
             Verb::Events(events) => events::run(&events).into(),
+            Verb::Logs(logs) => logs::run(&logs).into(),
             Verb::Incidents(incidents) => incidents::run(&incidents).into(),
             Verb::Config(config) => config::run(&config).into(),
             Verb::Health(health) => health::run(&health).into(),
@@ -322,6 +330,7 @@ impl Flags {
             ("memory-restart", &self.memory_restart),
             ("memory-restarts-per-hour", &self.memory_restarts_per_hour),
             ("heap", &self.heap),
+            ("keep-output", &self.keep_output),
             ("on-event", &self.on_event),
             ("signal-group", &self.signal_group),
             ("log-level", &self.log_level),

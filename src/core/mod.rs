@@ -19,6 +19,7 @@ pub mod machine;
 pub mod memory;
 pub mod oom;
 pub mod output;
+pub mod pending;
 pub mod readiness;
 pub mod reload;
 pub mod restart;

@@ -243,6 +243,8 @@ pub enum LineEnd {
     Cut,
     /// The output ended, or its writer died, before the newline came.
     Unfinished,
+    /// It is no line: here is a gap, of lines that passed too fast to be seen.
+    Gap,
 }
 
 /// Cuts a stream of bytes into lines, each handed out once.

@@ -97,18 +97,20 @@ impl Mask {
         let mut in_key = false;
         lines
             .into_iter()
-            .map(|line| {
-                let begins = line.contains("-----BEGIN");
-                let ends = line.contains("-----END");
-                let is_of_key = in_key || begins;
-                in_key = is_of_key && !ends;
-                if is_of_key {
-                    MASKED.to_owned()
-                } else {
-                    self.line(line)
-                }
-            })
+            .map(|line| self.next_line(line, &mut in_key))
             .collect()
+    }
+
+    /// Masks the next of such lines; `in_key` is true from the start of a private key to its end.
+    #[must_use]
+    pub fn next_line(&self, line: &str, in_key: &mut bool) -> String {
+        let is_of_key = *in_key || line.contains("-----BEGIN");
+        *in_key = is_of_key && !line.contains("-----END");
+        if is_of_key {
+            MASKED.to_owned()
+        } else {
+            self.line(line)
+        }
     }
 
     /// Masks one line.

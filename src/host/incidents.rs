@@ -3,16 +3,15 @@
 //! Never follows a link, never fills the volume, never keeps a secret that it can tell. Blocks as long as the
 //! disk does: run it where that hurts nobody.
 
-use super::config_file;
 use super::dumps;
 use super::folder::{FileError, Folder};
 use super::launch::Launch;
+use super::secrets;
 use super::state;
 use super::volume;
 use crate::core::incident::{self, FILE_MAX_BYTES, Incident, MemoryStory, NoRoom};
 use crate::core::memory::Point;
 use crate::core::time::{Millis, WallMs};
-use crate::gateway::Mask;
 use crate::render;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -216,27 +215,10 @@ impl Kept {
 
 /// The gateway's last lines, fit to be kept.
 fn masked(launch: &Launch, tail: &[u8]) -> Vec<String> {
-    let texts: Vec<(String, String)> = launch
-        .environment
-        .iter()
-        .map(|(name, value)| (lossy(name), lossy(value)))
-        .collect();
-    let arguments: Vec<String> = launch.argv.iter().map(|word| lossy(word)).collect();
-    let config = config_file::read_for_address(launch);
-    let mask = Mask::new(
-        texts
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-        arguments.iter().map(String::as_str),
-        config.as_ref().map(|parsed| &parsed.value),
-    );
+    let mask = secrets::mask(launch);
     let text = String::from_utf8_lossy(tail);
     let lines: Vec<String> = text.lines().map(render::plain).collect();
     mask.lines(lines.iter().map(String::as_str))
-}
-
-fn lossy(text: &OsStr) -> String {
-    text.to_string_lossy().into_owned()
 }
 
 /// Removes files of ours until one more fits the bound, and what a killed clawkeeper left half written.

@@ -1,22 +1,34 @@
-//! The thread that writes what is worth keeping: the journal, the timeline, and the history's minutes.
+//! The thread that writes what is worth keeping: the journal, the timeline, the history's minutes, the gateway's output.
 //!
 //! A slow disk must not slow the supervisor: whoever hands something over never waits, and learns when it was refused.
 //! Nothing is written before the state folder is known to be ours.
+#![allow(clippy::disallowed_methods, reason = "output is gathered for a time")]
 
-use super::folder::Folder;
+use super::folder::{FileError, Folder};
 use super::history;
 use super::journal::Segments;
+use super::launch::Launch;
+use super::output::{Output, OutputError};
 use super::ring::Ring;
 use super::state;
 use crate::core::history::Minute;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use crate::core::pending::Pending;
+use crate::core::time::WallMs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Records waiting for the disk; more are refused.
 const QUEUE: usize = 64;
-const STACK_BYTES: usize = 128 * 1024;
+/// Masks are made of the config on this thread, and its parser takes some.
+const STACK_BYTES: usize = 512 * 1024;
+/// How long a line of output waits for others at most.
+const GATHER: Duration = Duration::from_secs(1);
+/// So much of it does not wait that long.
+const MANY_BYTES: usize = 16 * 1024;
+/// From one write of output to the next, whatever comes: what does not fit meanwhile is counted.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Something to be written.
 #[derive(Debug)]
@@ -27,12 +39,17 @@ pub enum Record {
     Minute(Minute),
     /// Whole lines for a ring of files, with their newlines.
     Lines(&'static Ring, Vec<u8>),
+    /// From here on output is kept.
+    KeepOutput(Box<Output>),
+    /// Output waits, or much of it.
+    OutputWaits,
 }
 
 /// The way to that thread.
 #[derive(Debug)]
 pub struct Records {
     inlet: Mutex<Inlet>,
+    output: Arc<Mutex<Waiting>>,
     done: Mutex<Receiver<()>>,
 }
 
@@ -44,18 +61,35 @@ struct Inlet {
     held: Option<Vec<Record>>,
 }
 
+/// Output that waits for the thread.
+#[derive(Debug, Default)]
+struct Waiting {
+    pending: Pending,
+    is_kept: bool,
+    /// The thread was told that there is some.
+    told: bool,
+    /// The thread was told that there is much.
+    told_many: bool,
+}
+
 impl Records {
     /// Starts the thread. Nothing is written before [`Records::begin`].
     #[must_use]
     pub fn open(state_dir: &Path) -> Self {
         let (queue, records) = sync_channel(QUEUE);
         let (finished, done) = sync_channel(1);
-        let state_dir = state_dir.to_owned();
+        let output = Arc::<Mutex<Waiting>>::default();
+        let mut writer = Writer {
+            state_dir: state_dir.to_owned(),
+            journal: Segments::default(),
+            output: None,
+            waiting: Arc::clone(&output),
+        };
         let thread = std::thread::Builder::new()
             .name("records".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                write(&state_dir, &records);
+                writer.run(&records);
                 let _ = finished.send(());
             });
         Self {
@@ -63,7 +97,30 @@ impl Records {
                 queue: thread.is_ok().then_some(queue),
                 held: Some(Vec::new()),
             }),
+            output,
             done: Mutex::new(done),
+        }
+    }
+
+    /// Keeps the gateway's output from now on, in files that together hold this much.
+    pub fn keep_output(&self, launch: Arc<Launch>, max_bytes: u64) {
+        let output = Box::new(Output::new(launch, max_bytes));
+        lock(&self.output).is_kept = self.send(Record::KeepOutput(output));
+    }
+
+    /// Takes a line of output. It waits for nothing: this is called where the gateway's output passes.
+    pub fn output(&self, at: WallMs, line: &[u8]) {
+        let mut waiting = lock(&self.output);
+        if !waiting.is_kept {
+            return;
+        }
+        waiting.pending.push(at, line);
+        let is_many = waiting.pending.len_bytes() >= MANY_BYTES;
+        if !waiting.told || (is_many && !waiting.told_many) {
+            // Refused while the disk hangs: then the next line tries again.
+            let told = self.send(Record::OutputWaits);
+            waiting.told |= told;
+            waiting.told_many |= told && is_many;
         }
     }
 
@@ -91,13 +148,13 @@ impl Records {
     /// Takes no more, and waits until all of it is written, for at most this long.
     pub fn close(&self, limit: Duration) {
         self.inlet().queue = None;
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = lock(&self.done);
         // Late: the disk hangs, and a record is not worth waiting for it.
         let _ = done.recv_timeout(limit);
     }
 
     fn inlet(&self) -> MutexGuard<'_, Inlet> {
-        self.inlet.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inlet)
     }
 }
 
@@ -108,18 +165,94 @@ impl Inlet {
     }
 }
 
-/// Runs until nothing more is taken and all of it is written.
-fn write(state_dir: &Path, records: &Receiver<Record>) {
-    let mut journal = Segments::default();
-    let folder = || state::open_private(&Folder::open(state_dir)?);
-    for record in records {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread's own.
+struct Writer {
+    state_dir: PathBuf,
+    journal: Segments,
+    output: Option<Box<Output>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Writer {
+    /// Runs until nothing more is taken and all of it is written.
+    fn run(&mut self, records: &Receiver<Record>) {
+        let mut due: Option<Instant> = None;
+        let mut rested = Instant::now();
+        loop {
+            let next = match due {
+                Some(at) => records.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => records.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(Record::OutputWaits) => {
+                    let is_many = lock(&self.waiting).pending.len_bytes() >= MANY_BYTES;
+                    let latest = if is_many {
+                        rested
+                    } else {
+                        Instant::now() + GATHER
+                    };
+                    due = Some(due.map_or(latest, |due| due.min(latest)));
+                }
+                Ok(record) => self.write(record),
+                Err(RecvTimeoutError::Timeout) => {
+                    due = None;
+                    self.write_output();
+                    rested = Instant::now() + BREATH;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.write_output();
+    }
+
+    fn write(&mut self, record: Record) {
         // A volume that cannot be written is reported by the volume's own probe.
         let _ = match record {
-            Record::Journal(line) => journal.write(folder, &line),
-            Record::Minute(minute) => folder().and_then(|folder| history::write(&folder, minute)),
-            Record::Lines(ring, lines) => folder().and_then(|folder| ring.append(&folder, &lines)),
+            Record::Journal(line) => {
+                let folder = || folder(&self.state_dir);
+                self.journal.write(folder, &line)
+            }
+            Record::Minute(minute) => {
+                folder(&self.state_dir).and_then(|folder| history::write(&folder, minute))
+            }
+            Record::Lines(ring, lines) => {
+                folder(&self.state_dir).and_then(|folder| ring.append(&folder, &lines))
+            }
+            Record::KeepOutput(output) => {
+                self.output = Some(output);
+                Ok(())
+            }
+            Record::OutputWaits => Ok(()),
         };
     }
+
+    fn write_output(&mut self) {
+        let batch = {
+            let mut waiting = lock(&self.waiting);
+            (waiting.told, waiting.told_many) = (false, false);
+            waiting.pending.take()
+        };
+        let Some(output) = &mut self.output else {
+            return;
+        };
+        if batch.is_nothing() {
+            return;
+        }
+        let written = folder(&self.state_dir)
+            .map_err(OutputError::from)
+            .and_then(|folder| output.write(&folder, &batch));
+        if written.is_err() {
+            lock(&self.waiting).pending.lose(&batch);
+        }
+    }
+}
+
+fn folder(state_dir: &Path) -> Result<Folder, FileError> {
+    state::open_private(&Folder::open(state_dir)?)
 }
 
 #[cfg(test)]

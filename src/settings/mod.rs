@@ -176,6 +176,8 @@ pub struct Settings {
     pub memory_restarts_per_hour: u32,
     /// `--heap`.
     pub heap: Heap,
+    /// `--keep-output`: MB of the gateway's output that are kept on the volume; 0 when off.
+    pub keep_output_mb: u64,
     /// `--on-event`.
     pub on_event: OnEvent,
     /// `--signal-group`.
@@ -217,6 +219,7 @@ impl Default for Settings {
             memory_restart: true,
             memory_restarts_per_hour: 4,
             heap: Heap::Auto,
+            keep_output_mb: 1,
             on_event: OnEvent::Auto,
             signal_group: false,
             log_level: LogLevel::Info,

@@ -192,6 +192,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "keep-output",
+        takes: "off or a number of MB, 1 to 100",
+        apply: |to, text| {
+            to.keep_output_mb = match text {
+                "off" => 0,
+                mb => mb.parse().ok().filter(|mb| (1..=100).contains(mb))?,
+            };
+            Some(())
+        },
+    },
+    Setting {
         name: "on-event",
         takes: "auto, off or a command",
         apply: |to, text| {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{pipe2, read};
 
 use super::handle::{LineEvent, OnLine, PIPE_BYTES, Shared, Stream};
-use crate::core::output::LineCutter;
+use crate::core::output::{LineCutter, LineEnd};
 
 /// How much of a batch is looked at.
 pub(super) const LOOK_MAX_BYTES: usize = 64 * 1024;
@@ -285,12 +285,19 @@ impl Source {
         self.missed(count, capture);
     }
 
-    fn missed(&mut self, count: u64, capture: &Capture) {
+    fn missed(&mut self, count: u64, capture: &mut Capture) {
         self.lines.gap();
         self.ended_line = false;
         let mut state = capture.shared.state();
         state.tail.gap();
         state.stats.unseen_bytes += count;
+        drop(state);
+        (capture.on_line)(LineEvent {
+            attempt: self.attempt,
+            stream: self.stream,
+            line: &[],
+            end: LineEnd::Gap,
+        });
     }
 
     fn discard_mirrored(&self, count: usize, buf: &mut [u8], capture: &Capture) -> usize {

@@ -136,6 +136,9 @@ impl Supervisor {
             let entry = timeline::entry(clock::wall(), kind, &line);
             // Refused only by a disk that hangs; the log has it.
             self.records.send(timeline::record(&entry));
+            // Between the gateway's own lines it tells where one life of it ends.
+            let line = format!("clawkeeper: {}", entry.text);
+            self.records.output(entry.at, line.as_bytes());
         }
         if let Some(alerting) = &mut self.alerting {
             alerting.see(report);

@@ -41,6 +41,7 @@ use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::history::Recorder;
 use crate::core::machine::{Core, Policy};
 use crate::core::memory::MemoryPolicy;
+use crate::core::output::LineEnd;
 use crate::core::readiness::{Expected, ProbeTarget};
 use crate::core::reload::Sign;
 use crate::core::restart::Pace;
@@ -71,6 +72,9 @@ const LIVENESS_INTERVAL: Millis = Millis::from_secs(15);
 const SIGKILL: i32 = 9;
 /// A gateway that says the same about its config over and over says it once in this time.
 const REPEATED: Duration = Duration::from_millis(200);
+
+/// What stands for lines that nobody saw.
+const GAP: &[u8] = b"[...]";
 
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Time for the last records.
@@ -178,7 +182,9 @@ fn begin(
         .map_err(StartError::Loop)?;
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let sinks = Sinks::inherited().map_err(StartError::Relay)?;
-    let relay = Relay::start(sinks, on_line(sender.clone())).map_err(StartError::Relay)?;
+    let records = Arc::new(Records::open(&launch.state_dir));
+    let on_line = on_line(sender.clone(), Arc::clone(&records));
+    let relay = Relay::start(sinks, on_line).map_err(StartError::Relay)?;
     let relay = Arc::new(relay);
     log::use_relay(Arc::clone(&relay));
     let limit = memory::limit(Path::new("/"));
@@ -201,7 +207,9 @@ fn begin(
     let (clock, core) = (Clock::start(), Core::new(policy));
     let launch = Arc::new(launch);
     let (desk, questions) = Desk::new(Arc::clone(&launch));
-    let records = Arc::new(Records::open(&launch.state_dir));
+    if settings.keep_output_mb > 0 {
+        records.keep_output(Arc::clone(&launch), settings.keep_output_mb << 20);
+    }
     let began = clock::wall();
     records.send(timeline::record(&timeline::entry(
         began,
@@ -269,11 +277,18 @@ const fn exit_of(ending: Ending) -> Exit {
 }
 
 /// Sends each marker of an attempt once, and each word about a reload at a bounded rate: a gateway that repeats itself cannot fill the channel.
-fn on_line(sender: mpsc::Sender<Event>) -> Box<dyn FnMut(LineEvent<'_>) + Send> {
+fn on_line(
+    sender: mpsc::Sender<Event>,
+    records: Arc<Records>,
+) -> Box<dyn FnMut(LineEvent<'_>) + Send> {
     let mut current = 0;
     let mut seen: Vec<Marker> = Vec::new();
     let mut said = None;
     Box::new(move |line| {
+        if line.end == LineEnd::Gap {
+            return records.output(clock::wall(), GAP);
+        }
+        records.output(clock::wall(), line.line);
         if line.attempt != current {
             current = line.attempt;
             seen.clear();

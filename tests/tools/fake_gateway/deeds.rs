@@ -54,6 +54,9 @@ pub(crate) fn run_errands(script: &Script) {
         leave_orphans(count);
         script.note("orphans");
     }
+    if let Some(name) = &script.say {
+        println!("it is {:?}", std::env::var_os(name).unwrap_or_default());
+    }
     if script.lines > 0 {
         let (lines, rate) = (script.lines, script.bytes_per_second);
         let longest = print_lines(lines, rate);

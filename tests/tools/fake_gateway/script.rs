@@ -76,6 +76,9 @@ pub(crate) struct Script {
     /// Prints this many numbered lines of 100 bytes when it is ready.
     #[arg(long, default_value_t = 0)]
     pub(crate) lines: u64,
+    /// Prints what this variable holds when it is ready, as a gateway should not.
+    #[arg(long)]
+    pub(crate) say: Option<String>,
     /// With `lines`: at most this many bytes a second.
     #[arg(long)]
     pub(crate) bytes_per_second: Option<u64>,
