@@ -20,9 +20,9 @@ use crate::core::control::Op;
 use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
-use crate::host::defect;
 use crate::host::init::{self, ForwardTo, InitOptions};
 use crate::host::launch::{Launch, LaunchError};
+use crate::host::{defect, footprint};
 use crate::host::{log, supervisor};
 use crate::render;
 use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
@@ -234,7 +234,7 @@ struct Health {
 /// Parses, runs, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    use_one_arena();
+    footprint::begin_small();
     defect::install();
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
@@ -263,12 +263,6 @@ pub fn main() -> ExitCode {
             }
         }
     }
-}
-
-/// glibc reserves 64 MB of address space and some pages for every thread's own heap; ours allocate next to nothing.
-fn use_one_arena() {
-    // SAFETY: mallopt only sets a number, before any other thread exists.
-    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
 }
 
 fn run_command(run: Run) -> u8 {

@@ -7,7 +7,7 @@
 )]
 
 use super::clock::wall;
-use super::folder::{FileError, Folder, is_kind};
+use super::folder::{Folder, is_kind};
 use super::launch::Launch;
 use super::proc::Proc;
 use super::state;
@@ -41,11 +41,12 @@ const BOOT_SLACK_MS: u64 = 2_000;
 #[must_use]
 pub fn find(launch: &Launch, proc: &Proc) -> Vec<LockFacts> {
     let mut found = Vec::new();
+    let mut roots = Roots::new(&launch.state_dir);
     for place in gateway::lock_places(&launch.state_dir, &launch.temp_dir, launch.version) {
         // A place that is not there holds no lock.
-        if let Ok(root) = open_place(&launch.state_dir, &place.root) {
+        if let Some(root) = roots.open(&place.root) {
             search(
-                &root,
+                root,
                 place.pattern,
                 gateway::lock_places::MAX_DEPTH,
                 &mut |folder, name| {
@@ -64,14 +65,39 @@ pub fn find(launch: &Launch, proc: &Proc) -> Vec<LockFacts> {
     found
 }
 
-/// Opens the folder of a place; below the state folder, which the gateway owns, not through a link.
-fn open_place(state_dir: &Path, root: &Path) -> Result<Folder, FileError> {
-    let Ok(below) = root.strip_prefix(state_dir) else {
-        return Folder::open(root);
-    };
-    below
-        .iter()
-        .try_fold(Folder::open(state_dir)?, |folder, name| folder.child(name))
+/// The folders that places lie in, each opened once: opening the state folder wakes whoever watches it, ourselves too.
+struct Roots<'a> {
+    state_dir: &'a Path,
+    open: Vec<(PathBuf, Option<Folder>)>,
+}
+
+impl<'a> Roots<'a> {
+    const fn new(state_dir: &'a Path) -> Self {
+        Self {
+            state_dir,
+            open: Vec::new(),
+        }
+    }
+
+    /// Opens one; below the state folder, which the gateway owns, not through a link.
+    fn open(&mut self, root: &Path) -> Option<&Folder> {
+        let at = match self.open.iter().position(|(path, _)| path == root) {
+            Some(at) => at,
+            None => {
+                let is_below = root != self.state_dir && root.starts_with(self.state_dir);
+                let folder = if is_below {
+                    let name = root.file_name()?;
+                    self.open(root.parent()?)
+                        .and_then(|parent| parent.child(name).ok())
+                } else {
+                    Folder::open(root).ok()
+                };
+                self.open.push((root.to_owned(), folder));
+                self.open.len() - 1
+            }
+        };
+        self.open.get(at)?.1.as_ref()
+    }
 }
 
 /// Walks a pattern by segments, through folders only and never through a link.
@@ -443,8 +469,12 @@ mod tests {
         let dir = tree(&["real/openclaw-0/gateway.x.lock"]);
         std::os::unix::fs::symlink(dir.path().join("real"), dir.path().join("tmp"))
             .expect("a link");
-        assert!(open_place(dir.path(), &dir.path().join("tmp")).is_err());
-        assert!(open_place(dir.path(), &dir.path().join("real")).is_ok());
+        let mut roots = Roots::new(dir.path());
+        assert!(roots.open(&dir.path().join("tmp")).is_none());
+        assert!(roots.open(&dir.path().join("tmp/openclaw-0")).is_none());
+        let inner = dir.path().join("real/openclaw-0");
+        assert_eq!(roots.open(&inner).map(Folder::path), Some(inner.as_path()));
+        assert!(roots.open(dir.path()).is_some());
     }
 
     #[test]
