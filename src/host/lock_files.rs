@@ -7,7 +7,7 @@
 )]
 
 use super::clock::wall;
-use super::folder::{Folder, is_kind};
+use super::folder::{FileError, Folder, is_kind};
 use super::launch::Launch;
 use super::proc::Proc;
 use super::state;

@@ -258,8 +258,8 @@ fn begin(
     // Unsent output is worth a moment; a thread that hangs on a dead disk is left behind.
     let _ = relay.shutdown(LAST_OUTPUT);
     supervisor.records.close(LAST_RECORDS);
-    // Its threads may hang with the disk; they end with the process.
-    std::mem::forget(runtime);
+    // Threads may hang with the disk; they end with the process. So does the watch, whose own thread an exit would wait for.
+    std::mem::forget((runtime, supervisor));
     let exit = ended.map(exit_of).map_err(StartError::Loop)?;
     Ok(if defect::is_why_we_end() {
         Exit::Internal
