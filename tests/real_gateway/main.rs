@@ -15,6 +15,7 @@ mod config;
 mod config_put;
 mod control;
 mod crashes;
+mod events;
 mod health;
 mod life;
 mod locks;

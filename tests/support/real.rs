@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// A config that a gateway starts with.
 pub(crate) const GOOD_CONFIG: &str = r#"{"gateway":{"mode":"local"}}"#;
 
-const TOKEN: &str = "test-token-0123456789abcdef";
+pub(crate) const TOKEN: &str = "test-token-0123456789abcdef";
 
 /// Real gateways that may run at once on this machine, over all test processes.
 const AT_ONCE: usize = 2;
