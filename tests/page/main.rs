@@ -69,7 +69,7 @@ fn agrees(page: &Page, listener: Listener, plan: &Plan, phase: &str, kind: &str)
             Ok(word)
         } else {
             let shown = (page.text("phase"), page.text("why"), page.text("fix"));
-            Err((shown, health, command))
+            Err(format!("{shown:?} {health} {command}"))
         }
     });
     assert_eq!(page.value("document.title"), format!("{word} – clawkeeper"));
