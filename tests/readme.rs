@@ -27,14 +27,14 @@ fn every_clawkeeper_example_runs() {
             .stdin(Stdio::null())
             .output()
             .expect("it starts");
-        // 1 and 2 are grades of what was looked at: this folder has no gateway and no config.
+        // 1 and 2 are grades of what was looked at: this folder has no gateway and no config. 69: nobody keeps one.
         let code = output.status.code().expect("it returned");
         assert!(
-            code <= 2,
+            code <= 2 || code == 69,
             "clawkeeper {example} ended with {code}: {output:?}"
         );
         assert!(
-            !output.stdout.is_empty(),
+            !(output.stdout.is_empty() && output.stderr.is_empty()),
             "clawkeeper {example} said nothing"
         );
     }
