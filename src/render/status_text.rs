@@ -456,7 +456,7 @@ mod tests {
             false,
         );
         assert!(
-            text.starts_with("■ held for 5s\n  why        port 3000 "),
+            text.starts_with("■ held for 30s\n  why        port 3000 "),
             "{text}"
         );
         assert!(text.contains("\n  fix        "), "{text}");
