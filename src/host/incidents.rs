@@ -269,13 +269,13 @@ fn file_time(now: WallMs) -> String {
         .replace(':', "-")
 }
 
-/// The folder if there is one that can be trusted; looking makes none.
+/// The folder if there is one, for reading what is in it and trusting none of it; looking makes none.
 fn existing(state_dir: &Path) -> Result<Option<Folder>, FileError> {
     use nix::errno::Errno;
-    let opened = Folder::open(state_dir)
-        .and_then(|state| state::existing_private(&state))
-        .and_then(|private| private.child(OsStr::new(FOLDER)));
-    match opened {
+    let Some(private) = state::readable_private(state_dir)? else {
+        return Ok(None);
+    };
+    match private.child(OsStr::new(FOLDER)) {
         Ok(folder) => Ok(Some(folder)),
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
         Err(error) => Err(error),
