@@ -11,7 +11,7 @@ use clawkeeper::core::timeline::Kind;
 use serde_json::Value;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Output, Stdio};
 use support::keeper::{CONFIG, Kept, Plan, snapshot};
 use support::{PATIENCE, Place, Process, clawkeeper, poll_until, read_lossy};
@@ -217,6 +217,18 @@ fn follow(plan: &Plan, args: &[&str]) -> Followed {
     let out = fs::File::create(&file).expect("a file");
     let mut command = Command::new(clawkeeper());
     let command = plan.surround(command.args(args).stdout(out).stderr(Stdio::null()));
+    // A test run in the background of a shell inherits an ignored SIGINT; a person at a terminal does not.
+    // SAFETY: signal(2) may be called between fork and exec, and a default disposition runs no code.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::signal::signal(
+                nix::sys::signal::Signal::SIGINT,
+                nix::sys::signal::SigHandler::SigDfl,
+            )
+            .map(drop)
+            .map_err(std::io::Error::from)
+        });
+    }
     let process = Process::start(command);
     Followed { process, file }
 }

@@ -56,6 +56,8 @@ pub(crate) fn podman(arguments: &[&str]) -> Output {
     Command::new("podman")
         .env("CONTAINERS_STORAGE_CONF", settings.join("storage.conf"))
         .env("CONTAINERS_CONF", settings.join("containers.conf"))
+        // conmon leaves a file where it stands when a container runs out of memory.
+        .current_dir(std::env::temp_dir())
         .args(arguments)
         .output()
         .expect("podman can be run")
