@@ -14,6 +14,7 @@ use super::state;
 use crate::core::history::Minute;
 use crate::core::pending::Pending;
 use crate::core::time::WallMs;
+use std::iter::once;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -188,16 +189,20 @@ impl Writer {
                 None => records.recv().map_err(RecvTimeoutError::from),
             };
             match next {
-                Ok(Record::OutputWaits) => {
-                    let is_many = lock(&self.waiting).pending.len_bytes() >= MANY_BYTES;
-                    let latest = if is_many {
-                        rested
-                    } else {
-                        Instant::now() + GATHER
-                    };
-                    due = Some(due.map_or(latest, |due| due.min(latest)));
+                Ok(first) => {
+                    // What comes together is written together: a stop waits for it.
+                    let burst: Vec<_> = once(first).chain(records.try_iter().take(QUEUE)).collect();
+                    if burst.iter().any(|it| matches!(it, Record::OutputWaits)) {
+                        let is_many = lock(&self.waiting).pending.len_bytes() >= MANY_BYTES;
+                        let latest = if is_many {
+                            rested
+                        } else {
+                            Instant::now() + GATHER
+                        };
+                        due = Some(due.map_or(latest, |due| due.min(latest)));
+                    }
+                    joined(burst).into_iter().for_each(|it| self.write(it));
                 }
-                Ok(record) => self.write(record),
                 Err(RecvTimeoutError::Timeout) => {
                     due = None;
                     self.write_output();
@@ -251,6 +256,22 @@ impl Writer {
     }
 }
 
+/// All lines for one ring become one record; within a file nothing changes its order.
+fn joined(burst: Vec<Record>) -> Vec<Record> {
+    let mut joined: Vec<Record> = Vec::with_capacity(burst.len());
+    for record in burst {
+        let lines_before = joined.iter_mut().find_map(|it| match (it, &record) {
+            (Record::Lines(before, lines), Record::Lines(ring, _)) if before == ring => Some(lines),
+            _ => None,
+        });
+        match (lines_before, record) {
+            (Some(before), Record::Lines(_, mut lines)) => before.append(&mut lines),
+            (_, record) => joined.push(record),
+        }
+    }
+    joined
+}
+
 fn folder(state_dir: &Path) -> Result<Folder, FileError> {
     state::open_private(&Folder::open(state_dir)?)
 }
@@ -276,6 +297,25 @@ mod tests {
             let last = RING.last(&private, usize::MAX, |_| true);
             last.expect("it can be read").len()
         })
+    }
+
+    #[test]
+    fn lines_for_one_ring_are_written_at_once_and_in_order() {
+        let burst = vec![
+            line(1),
+            Record::Journal(b"a".to_vec()),
+            line(2),
+            Record::Journal(b"b".to_vec()),
+            line(3),
+        ];
+        let told: Vec<_> = joined(burst)
+            .into_iter()
+            .map(|record| match record {
+                Record::Journal(line) | Record::Lines(_, line) => line,
+                Record::Minute(_) | Record::KeepOutput(_) | Record::OutputWaits => vec![],
+            })
+            .collect();
+        assert_eq!(told, [&b"1\n2\n3\n"[..], b"a", b"b"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The memory of a whole machine, and of a group in it: the gateway is killed, clawkeeper lives, and says by whose word.
 
-use super::site::{BOOT, Site, field};
+use super::site::{BOOT, REAL_BOOT, Site, field};
 
 /// Takes all memory there is once, at its first boot.
 const EATER: [&str; 8] = [
@@ -69,4 +69,31 @@ fn a_cgroup_v2_out_of_memory_is_told_by_its_own_counter() {
     assert!(evidence.contains("memory.events"), "{evidence}");
     let limit = field(&log, "clawkeeper starts", "memory_limit_from");
     assert_eq!(limit, Some("cgroup v2"), "{log}");
+}
+
+#[test]
+#[ignore = "an emulated processor takes minutes to where the real gateway fills the machine: cargo test --test machine -- --ignored"]
+fn the_real_gateway_outgrows_its_machine_and_is_told_and_started_again() {
+    let Some(site) = Site::with_real_gateway() else {
+        return;
+    };
+    let site = site
+        .option("--memory", "320")
+        // Fitted to so little, its heap would be full before the machine is.
+        .option("--env", "CLAWKEEPER_HEAP=1024");
+    let mut machine = site.boot();
+    let log = machine.wait_for(REAL_BOOT, "the start after the first death", |log| {
+        log.matches("gateway started").count() > 1
+    });
+    let (pid, _) = machine.run("cat /run/main.pid");
+    let (alive, code) = machine.run(&format!("cat /proc/{}/comm", pid.trim()));
+    assert_eq!((alive.trim(), code), ("clawkeeper", 0), "{log}");
+    assert_eq!(log.matches("clawkeeper starts").count(), 1, "{log}");
+    assert_eq!(
+        field(&log, "gateway exited", "class"),
+        Some("oom-kernel"),
+        "{log}"
+    );
+    let fix = field(&log, "gateway exited", "fix").unwrap_or_default();
+    assert!(fix.contains("memory"), "{fix}: {log}");
 }

@@ -417,6 +417,10 @@ impl Supervisor {
         if let Some(minute) = self.history.note(now, self.core.glance()) {
             // A disk that hangs costs minutes of a chart.
             self.records.send(Record::Minute(minute));
+            // What only this minute needed: a look of somebody's, an edit, a warning.
+            if self.core.is_at_rest() {
+                footprint::shrink();
+            }
         }
     }
 
