@@ -70,11 +70,7 @@ pub(super) fn asked_at(listens_on: SocketAddr) -> SocketAddr {
 
 fn ask(address: SocketAddr, live: bool, limit: Millis) -> Verdict {
     let path = if live { "/livez" } else { "/readyz" };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build();
-    let runtime = match runtime {
+    let runtime = match probe::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Verdict::not(format!("cannot ask: {error}")),
     };

@@ -57,6 +57,17 @@ pub enum NoAnswer {
     NotHttp,
 }
 
+/// A runtime to ask with, for a command that does nothing else.
+///
+/// # Errors
+/// The system refuses an epoll descriptor.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+}
+
 /// Asks for a path once, without a limit of time.
 ///
 /// # Errors

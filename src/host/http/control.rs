@@ -9,7 +9,7 @@
 
 use super::Desk;
 use super::routes::Door;
-use super::server::Connections;
+use super::server::{ACCEPT_RETRY, Connections};
 use crate::core::control::Peer;
 use crate::host::folder::{FileError, Folder, errno_of, is_kind};
 use crate::host::log;
@@ -21,14 +21,11 @@ use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
 const FOLDER: &str = "clawkeeper-control";
 const SOCKET: &str = "control.sock";
-/// Out of descriptors: until then some have been closed.
-const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 
 /// Where the socket stands, or is to stand.
 #[derive(Debug, Clone, PartialEq, Eq)]

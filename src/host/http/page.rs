@@ -8,7 +8,7 @@ use super::routes::{json, respond, text};
 use crate::core::history::Span;
 use crate::core::time::WallMs;
 use crate::host::incidents;
-use crate::host::{clock, footprint, history, timeline};
+use crate::host::{clock, history, timeline};
 use crate::render;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -74,8 +74,6 @@ impl Desk {
         let launch = Arc::clone(&self.launch);
         let look = tokio::task::spawn_blocking(move || {
             let found = look(&launch.state_dir);
-            // Whoever looked at the page has cost nothing once he has looked.
-            footprint::shrink();
             drop(turn);
             found
         });

@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+/// Out of descriptors: until then some have been closed.
+pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 /// Open at once; a further one takes the place of the oldest.
 pub(super) const CONNECTIONS: usize = 16;
 /// A connection this young keeps its place: a request follows its handshake at once. Sixteen places for so long

@@ -6,7 +6,7 @@
 
 use super::Desk;
 use super::routes::Door;
-use super::server::Connections;
+use super::server::{ACCEPT_RETRY, Connections};
 use crate::host::log;
 use crate::render::LogLine;
 use nix::errno::Errno;
@@ -21,8 +21,6 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-/// Out of descriptors: until then some have been closed.
-const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 /// Connections that the kernel keeps for us.
 const BACKLOG: i32 = 256;
 /// An earlier owner of the port may be about to end: only a second failure is worth a line.
