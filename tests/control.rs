@@ -286,6 +286,7 @@ fn clients_that_hang_or_talk_nonsense_keep_nobody_from_asking() {
     for nonsense in [
         &b"\0\xff\r\n\r\n"[..],
         b"POST /v1/pause HTTP/9\r\n\r\n",
+        b"POST /v1/pause?limit_ms=18446744073709551615 HTTP/1.1\r\nHost: a\r\n\r\n",
         &long,
     ] {
         let mut stream = UnixStream::connect(&socket).expect("a connection");

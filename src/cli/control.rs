@@ -1,6 +1,6 @@
 //! `status`, `restart`, `pause` and `resume`: asks the clawkeeper that runs, over its control socket.
 
-use super::{length_of_time, looked_at};
+use super::{fail, length_of_time, looked_at};
 use crate::core::control::{Op, Progress, Seen, progress};
 use crate::core::time::{Millis, WallMs};
 use crate::exit::Exit;
@@ -106,8 +106,7 @@ pub(super) fn request(op: Op, options: &Ask) -> Exit {
     let answer = match line.over_socket(Method::POST, &path) {
         Ok(answer) => answer,
         Err(silence) => {
-            eprintln!("clawkeeper: {silence}");
-            return Exit::NobodyAnswers;
+            return fail(&silence, Exit::NobodyAnswers);
         }
     };
     if answer.get("accepted") != Some(&Value::Bool(true)) {
@@ -147,14 +146,10 @@ struct Silence {
 impl Line {
     fn new() -> Result<Self, Exit> {
         let (launch, settings) = looked_at(Vec::new())?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|error| {
-                eprintln!("clawkeeper: cannot ask: {error}");
-                Exit::Host
-            })?;
+        let runtime = probe::runtime().map_err(|error| {
+            eprintln!("clawkeeper: cannot ask: {error}");
+            Exit::Host
+        })?;
         Ok(Self {
             socket: Socket::of(&launch.state_dir),
             state_dir: launch.state_dir,
@@ -239,10 +234,8 @@ impl Line {
     fn without_one(&self, silence: &Silence, as_json: bool, style: Style) -> String {
         let last = timeline::read(&self.state_dir, WallMs(0), 1).unwrap_or_default();
         let last = last.last().map(|entry| {
-            let at = humantime::format_rfc3339_seconds(
-                std::time::UNIX_EPOCH + Duration::from_millis(entry.at.0),
-            );
-            json!({ "at": at.to_string(), "kind": entry.kind.word(), "text": plain(&entry.text) })
+            let at = render::utc_seconds(entry.at);
+            json!({ "at": at, "kind": entry.kind.word(), "text": plain(&entry.text) })
         });
         let status = json!({
             "v": 1,
@@ -270,8 +263,7 @@ impl Line {
                     continue;
                 }
                 Err(silence) => {
-                    eprintln!("clawkeeper: {silence}");
-                    return Exit::NobodyAnswers;
+                    return fail(&silence, Exit::NobodyAnswers);
                 }
             };
             silences = 0;

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
 const FOLDER: &str = "incidents";
 /// `2026-11-20T04:58:20.966Z` with signs that every file system takes.
@@ -167,12 +166,7 @@ impl Kept {
     /// `2026-11-21 12:20:01Z`.
     #[must_use]
     pub fn utc(&self) -> String {
-        // Beyond the year 9999 there is no such notation, and a file may say anything.
-        const LAST: u64 = 253_402_300_799_000;
-        let time = UNIX_EPOCH + Duration::from_millis(self.time.0.min(LAST));
-        humantime::format_rfc3339_seconds(time)
-            .to_string()
-            .replace('T', " ")
+        render::utc_seconds(self.time).replace('T', " ")
     }
 
     fn of(launch: &Launch, incident: &Incident, now: WallMs) -> Self {
@@ -263,10 +257,7 @@ fn class_of(name: &str) -> Option<&str> {
 }
 
 fn file_time(now: WallMs) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(now.0);
-    humantime::format_rfc3339_millis(time)
-        .to_string()
-        .replace(':', "-")
+    render::utc_millis(now).replace(':', "-")
 }
 
 /// The folder if there is one, for reading what is in it and trusting none of it; looking makes none.

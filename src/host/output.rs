@@ -79,7 +79,7 @@ impl Output {
             let _ = writeln!(
                 text,
                 "{} clawkeeper: {} lines of output were not kept: they came too fast, or the disk was slow or full",
-                render::timestamp(at),
+                render::utc_millis(at),
                 batch.lost(),
             );
         }
@@ -92,7 +92,7 @@ impl Output {
                 let cut = (0..=longest).rfind(|at| line.is_char_boundary(*at));
                 line.truncate(cut.unwrap_or(0));
             }
-            let _ = writeln!(text, "{} {line}", render::timestamp(at));
+            let _ = writeln!(text, "{} {line}", render::utc_millis(at));
         }
         incident::room_for(text.len() as u64, volume::space(folder.path()))?;
         Ok(self.ring.append(folder, text.as_bytes())?)

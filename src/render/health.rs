@@ -2,11 +2,11 @@
 
 use super::problem::{hold_why, stage_words};
 use super::report::{PAUSED, RESUME, cause_word, signal_name};
+use super::utc::utc_seconds;
 use crate::core::exit_class::{ExitClass, ExitStatus};
 use crate::core::status::{LastExit, Status};
 use crate::core::time::{Millis, WallMs};
 use serde::Serialize;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// What there is to ask for.
 pub const PATHS: &str = "\
@@ -74,7 +74,7 @@ pub fn readiness(status: &Status, now: WallMs) -> String {
 
 /// What `/readyz` and `/v1/status` both say.
 pub(super) fn facts(status: &Status, now: WallMs) -> Readiness {
-    let ago = |age: Millis| time(WallMs(now.0.saturating_sub(age.0)));
+    let ago = |age: Millis| utc_seconds(WallMs(now.0.saturating_sub(age.0)));
     let (why, fix) = why(status);
     // A hold goes on through its retries.
     let since = match &status.hold {
@@ -89,7 +89,7 @@ pub(super) fn facts(status: &Status, now: WallMs) -> Readiness {
         fix,
         next_start: status
             .next_look_in
-            .map(|wait| time(WallMs(now.0.saturating_add(wait.0)))),
+            .map(|wait| utc_seconds(WallMs(now.0.saturating_add(wait.0)))),
         attempt: status.attempt.0,
         restarts: status.restarts.iter().sum(),
         gateway: status.gateway.as_ref().map(|it| Gateway {
@@ -170,14 +170,6 @@ fn exit(exit: &LastExit, at: String) -> Exit {
         signal,
         at,
     }
-}
-
-/// `2026-11-21T03:12:45Z`.
-pub(super) fn time(at: WallMs) -> String {
-    let at = UNIX_EPOCH
-        .checked_add(Duration::from_millis(at.0))
-        .unwrap_or(UNIX_EPOCH);
-    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod report;
 mod status;
 mod status_text;
 mod timeline;
+mod utc;
 
 pub use alert::{Whereabouts, alert};
 pub use chart::{Bar, chart};
@@ -33,4 +34,5 @@ pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warn
 pub use report::report;
 pub use status::{LIMIT_IS_WRONG, answer_json, status_json};
 pub use status_text::{Style, silence_text, status_text};
-pub use timeline::{event, event_json, timestamp};
+pub use timeline::{event, event_json};
+pub use utc::{utc_millis, utc_seconds};

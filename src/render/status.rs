@@ -1,7 +1,8 @@
 //! The status as JSON, for `/v1/status`, and the answers to requests.
 
-use super::health::{Readiness, facts, line, time};
+use super::health::{Readiness, facts, line};
 use super::metrics::Surroundings;
+use super::utc::utc_seconds;
 use crate::core::control::{Answer, RefusedWhy};
 use crate::core::status::{RestartClass, Status};
 use crate::core::time::{Millis, WallMs};
@@ -91,7 +92,7 @@ struct Config {
 /// The body of `/v1/status`: one JSON object in one line. No value of the config or the environment is in it.
 #[must_use]
 pub fn status_json(status: &Status, around: &Surroundings, now: WallMs) -> String {
-    let ago = |age: Millis| time(WallMs(now.0.saturating_sub(age.0)));
+    let ago = |age: Millis| utc_seconds(WallMs(now.0.saturating_sub(age.0)));
     let counts = RestartClass::ALL
         .into_iter()
         .zip(status.restarts_hour)
@@ -120,7 +121,7 @@ pub fn status_json(status: &Status, around: &Surroundings, now: WallMs) -> Strin
             since: ago(pause.paused_for),
             resumes: pause
                 .resumes_in
-                .map(|wait| time(WallMs(now.0.saturating_add(wait.0)))),
+                .map(|wait| utc_seconds(WallMs(now.0.saturating_add(wait.0)))),
         }),
         memory: status.memory.map(|sample| Memory {
             tree_mb: sample.tree.mb(),

@@ -1,22 +1,11 @@
 //! How an entry of the timeline is shown.
 
-use super::{Style, plain};
-use crate::core::time::WallMs;
+use super::{Style, plain, utc_millis};
 use crate::core::timeline::{Entry, Weight};
 use serde_json::Value;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// A column for the kind; the few longer words push the text aside.
 const KIND_WIDTH: usize = 17;
-
-/// The time as the log has it: `2026-11-20T06:44:40.123Z`.
-#[must_use]
-pub fn timestamp(at: WallMs) -> String {
-    // Beyond the year 9999 there is no such notation, and a file may say anything.
-    const LAST: u64 = 253_402_300_799_999;
-    let time = UNIX_EPOCH + Duration::from_millis(at.0.min(LAST));
-    humantime::format_rfc3339_millis(time).to_string()
-}
 
 /// `2026-11-20T06:44:40.123Z  INFO ready             gateway ready took=7.7s attempt=1`
 #[must_use]
@@ -29,7 +18,7 @@ pub fn event(entry: &Entry, style: Style) -> String {
     let kind = format!("{level:>5} {:<KIND_WIDTH$}", entry.kind.word());
     format!(
         "{} {} {}",
-        style.paint("2", &timestamp(entry.at)),
+        style.paint("2", &utc_millis(entry.at)),
         style.paint(colour, &kind),
         // The file may have been written by somebody else: nothing in it may move the cursor.
         plain(&entry.text),
@@ -41,7 +30,7 @@ pub fn event(entry: &Entry, style: Style) -> String {
 pub fn event_json(entry: &Entry) -> String {
     format!(
         r#"{{"time":"{}","level":"{}","kind":"{}","text":{}}}"#,
-        timestamp(entry.at),
+        utc_millis(entry.at),
         entry.weight.word(),
         entry.kind.word(),
         Value::from(entry.text.as_str()),
@@ -51,6 +40,7 @@ pub fn event_json(entry: &Entry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::time::WallMs;
     use crate::core::timeline::Kind;
 
     const PLAIN: Style = Style { colour: false };

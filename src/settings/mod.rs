@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use table::SETTINGS;
-pub use table::time;
+pub use table::{LONGEST, time};
 
 /// What every setting's environment variable begins with.
 pub const PREFIX: &str = "CLAWKEEPER_";

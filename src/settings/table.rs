@@ -7,7 +7,7 @@ use crate::core::volume::NoMountPolicy;
 use std::net::SocketAddr;
 
 /// The longest a length of time may be; a longer one is a slip of the hand.
-const LONGEST: Millis = Millis::from_secs(7 * 24 * 3600);
+pub const LONGEST: Millis = Millis::from_secs(7 * 24 * 3600);
 
 /// One setting: its flag's name, what it takes, and how a text becomes its value.
 pub(super) struct Setting {

@@ -10,7 +10,6 @@ use crate::host::config_store::ConfigStore;
 use crate::host::launch::Launch;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 pub(super) fn path() -> Exit {
     match surroundings::find() {
@@ -227,6 +226,5 @@ pub(super) fn parse(name: &Path, bytes: &[u8]) -> Result<Parsed, Exit> {
 }
 
 fn time(version: &Version) -> String {
-    let at = UNIX_EPOCH.checked_add(Duration::from_millis(version.kept_at.0));
-    humantime::format_rfc3339_seconds(at.unwrap_or(UNIX_EPOCH)).to_string()
+    crate::render::utc_seconds(version.kept_at)
 }

@@ -6,6 +6,7 @@ use crate::core::time::Millis;
 use crate::gateway::Version;
 use crate::host::clock;
 use crate::render::{self, Surroundings};
+use crate::settings;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -95,10 +96,9 @@ fn op(path: &str, query: Option<&str>) -> Option<Option<Op>> {
             None => Some(Op::Pause { limit: None }),
             Some(query) => query
                 .strip_prefix("limit_ms=")
-                .and_then(|limit| limit.parse().ok())
-                .map(|limit| Op::Pause {
-                    limit: Some(Millis(limit)),
-                }),
+                .and_then(|limit| limit.parse().ok().map(Millis))
+                .filter(|limit| *limit <= settings::LONGEST)
+                .map(|limit| Op::Pause { limit: Some(limit) }),
         },
         _ => return None,
     })
@@ -163,7 +163,16 @@ mod tests {
         };
         assert_eq!(op("/v1/pause", None), pause(None));
         assert_eq!(op("/v1/pause", Some("limit_ms=60000")), pause(Some(60_000)));
-        for wrong in ["", "limit_ms=", "limit_ms=-1", "limit_ms=1h", "limit=1"] {
+        let wrong = [
+            "",
+            "limit_ms=",
+            "limit_ms=-1",
+            "limit_ms=1h",
+            "limit=1",
+            "limit_ms=604800001",
+            "limit_ms=18446744073709551615",
+        ];
+        for wrong in wrong {
             assert_eq!(op("/v1/pause", Some(wrong)), Some(None), "{wrong:?}");
         }
         assert_eq!(op("/v1/status", None), None);
