@@ -1,6 +1,6 @@
 //! The memory of a whole machine, and of a group in it: the gateway is killed, clawkeeper lives, and says by whose word.
 
-use super::site::{BOOT, REAL_BOOT, Site, field};
+use super::site::{BOOT, Machine, REAL_BOOT, Site, field};
 
 /// Takes all memory there is once, at its first boot.
 const EATER: [&str; 8] = [
@@ -25,12 +25,17 @@ fn eat(memory: &str, cgroups: &str) -> Option<String> {
     machine.wait_for(BOOT, "the eater's start", |log| {
         log.contains("gateway ready")
     });
-    let (pid, _) = machine.run("cat /run/main.pid");
     let log = machine.wait_until_ready(BOOT, 2);
+    assert_clawkeeper_lived(&machine, &log);
+    Some(log)
+}
+
+/// The first and only one is there.
+fn assert_clawkeeper_lived(machine: &Machine, log: &str) {
+    let (pid, _) = machine.run("cat /run/main.pid");
     let (alive, code) = machine.run(&format!("cat /proc/{}/comm", pid.trim()));
     assert_eq!((alive.trim(), code), ("clawkeeper", 0), "{log}");
     assert_eq!(log.matches("clawkeeper starts").count(), 1, "{log}");
-    Some(log)
 }
 
 #[test]
@@ -98,10 +103,7 @@ fn a_machine_that_the_real_gateway_fills_is_told_of_and_gets_it_back() {
     let log = machine.wait_for(REAL_BOOT, "the start after the death", |log| {
         log.matches("gateway started").count() > 1
     });
-    let (pid, _) = machine.run("cat /run/main.pid");
-    let (alive, code) = machine.run(&format!("cat /proc/{}/comm", pid.trim()));
-    assert_eq!((alive.trim(), code), ("clawkeeper", 0), "{log}");
-    assert_eq!(log.matches("clawkeeper starts").count(), 1, "{log}");
+    assert_clawkeeper_lived(&machine, &log);
     let of = |name| field(&log, "gateway exited", name).unwrap_or_default();
     assert_eq!(of("class"), "oom-kernel", "{log}");
     assert!(
