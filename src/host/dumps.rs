@@ -2,20 +2,25 @@
 //! and whether there is room for one more.
 //!
 //! The gateway writes them as its own user, so they lie in a folder of its own, `<state>/clawkeeper-dumps`, and not
-//! in ours, which it cannot enter. Nothing in it is trusted: names are removed, never followed or read.
+//! in ours, which it cannot enter. Nothing in it is trusted: links are never followed, and a report is read within
+//! a bound, for what must not stay in it.
 
-use super::folder::{FileError, Folder};
+use super::folder::{FileError, FileOwner, Folder};
 use super::launch::Launch;
+use super::log;
 use super::memory;
+use super::secrets;
 use super::volume;
 use crate::core::incident::LEAVE_BYTES;
-use crate::gateway::Version;
+use crate::gateway::{Mask, Version, clean_report};
+use crate::render::LogLine;
 use crate::settings::HeapDump;
 use nix::errno::Errno;
 use nix::unistd::fchown;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The folder beside ours.
 pub const FOLDER: &str = "clawkeeper-dumps";
@@ -24,6 +29,13 @@ const SNAPSHOTS_KEPT: usize = 2;
 /// Reports that stay, of some kilobytes each.
 const REPORTS_KEPT: usize = 10;
 const NAMES_MAX: usize = 2000;
+const SNAPSHOT: &str = ".heapsnapshot";
+const REPORT: &str = ".json";
+/// A report has some 20 KB, and 10 more for each worker thread.
+const REPORT_MAX_BYTES: usize = 4 << 20;
+
+/// An incident is written while the next start is prepared: one of them cleans the reports.
+static CLEANING: Mutex<()> = Mutex::new(());
 
 /// What the gateway is started with, and what is left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,10 +67,11 @@ fn prepare_within(launch: &Launch, wanted: HeapDump, memory_limit_bytes: u64) ->
         Ok(folder) => folder,
         Err(error) => return refused(error.to_string()),
     };
-    for (suffix, kept) in [(".heapsnapshot", SNAPSHOTS_KEPT), (".json", REPORTS_KEPT)] {
-        if let Err(error) = prune(&folder, suffix, kept) {
-            return refused(error.to_string());
-        }
+    let made_room = prune(&folder, SNAPSHOT, SNAPSHOTS_KEPT)
+        .and_then(|()| prune(&folder, REPORT, REPORTS_KEPT))
+        .and_then(|()| clean(&folder, launch));
+    if let Err(error) = made_room {
+        return refused(error.to_string());
     }
     let mut prepared = Prepared::default();
     let path = folder.path().as_os_str();
@@ -100,20 +113,23 @@ fn prepare_within(launch: &Launch, wanted: HeapDump, memory_limit_bytes: u64) ->
     prepared
 }
 
-/// What was written there at this time or later, in milliseconds after 1970; a few names at most.
+/// What was written there at this time or later, in milliseconds after 1970; a few names at most. Reports are rid of
+/// secrets first.
 #[must_use]
 pub fn written_since(launch: &Launch, since_ms: u64) -> Vec<PathBuf> {
     let folder = Folder::open(&launch.state_dir).and_then(|state| state.child(OsStr::new(FOLDER)));
     let Ok(folder) = folder else {
         return Vec::new();
     };
+    if let Err(error) = clean(&folder, launch) {
+        log::emit(
+            &LogLine::warn("a report of node may hold secrets").field("why", error.to_string()),
+        );
+    }
     let since = i64::try_from(since_ms / 1000).unwrap_or(i64::MAX);
     let names = folder.names(NAMES_MAX).unwrap_or_default();
     let is_new = |name: &OsString| {
-        let is_ours = [".heapsnapshot", ".json"]
-            .iter()
-            .any(|suffix| name.to_string_lossy().ends_with(suffix));
-        is_ours
+        (has_suffix(name, SNAPSHOT) || has_suffix(name, REPORT))
             && folder
                 .stat_of(name)
                 .is_ok_and(|stat| stat.st_mtime >= since)
@@ -181,7 +197,7 @@ fn prune(folder: &Folder, suffix: &str, kept: usize) -> Result<(), FileError> {
     let mut found: Vec<(i64, OsString)> = folder
         .names(NAMES_MAX)?
         .into_iter()
-        .filter(|name| name.to_string_lossy().ends_with(suffix))
+        .filter(|name| has_suffix(name, suffix))
         .filter_map(|name| Some((folder.stat_of(&name).ok()?.st_mtime, name)))
         .collect();
     found.sort_unstable_by(|one, other| other.cmp(one));
@@ -189,6 +205,54 @@ fn prune(folder: &Folder, suffix: &str, kept: usize) -> Result<(), FileError> {
         folder.remove(name)?;
     }
     Ok(())
+}
+
+/// Rids every report of secrets. One that cannot be is removed, and that is said.
+///
+/// # Errors
+/// The folder cannot be listed, or such a report cannot be removed.
+fn clean(folder: &Folder, launch: &Launch) -> Result<(), FileError> {
+    let _one_at_a_time = CLEANING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reports = folder.names(NAMES_MAX)?;
+    reports.retain(|name| has_suffix(name, REPORT));
+    if reports.is_empty() {
+        return Ok(());
+    }
+    let (mask, owner) = (secrets::mask(launch), launch.account.file_owner());
+    for name in reports {
+        if let Err(why) = clean_one(folder, &name, &mask, owner) {
+            folder.remove(&name)?;
+            log::emit(
+                &LogLine::warn("a report of node was removed: it may hold secrets")
+                    .field("path", folder.path().join(&name).display())
+                    .field("why", why),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn clean_one(
+    folder: &Folder,
+    name: &OsStr,
+    mask: &Mask,
+    owner: Option<FileOwner>,
+) -> Result<(), String> {
+    let bytes = folder
+        .read(name, REPORT_MAX_BYTES)
+        .map_err(|error| error.to_string())?;
+    let mut report = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if clean_report(&mut report, mask) {
+        let text = format!("{report:#}\n");
+        folder
+            .replace(name, text.as_bytes(), 0o600, owner)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn has_suffix(name: &OsStr, suffix: &str) -> bool {
+    name.as_encoded_bytes().ends_with(suffix.as_bytes())
 }
 
 #[cfg(test)]

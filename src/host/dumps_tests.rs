@@ -103,6 +103,35 @@ fn few_stay_and_nothing_else_in_the_folder_is_touched() {
 }
 
 #[test]
+fn reports_are_rid_of_secrets_and_what_cannot_be_is_removed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let launch = launch(dir.path(), GATEWAY, "24.16.0");
+    let folder = dir.path().join(FOLDER);
+    std::fs::create_dir(&folder).expect("a folder");
+    let report = r#"{"header": {}, "workers": [{"environmentVariables": {"X_TOKEN": "hunter2"}}]}"#;
+    std::fs::write(folder.join("report.1.json"), report).expect("written");
+    let sound = "{\"header\": {}}";
+    std::fs::write(folder.join("report.2.json"), sound).expect("written");
+    // Node had no room for the rest of it.
+    std::fs::write(folder.join("report.3.json"), &report[..70]).expect("written");
+    std::fs::write(
+        folder.join("report.4.json"),
+        vec![b' '; REPORT_MAX_BYTES + 1],
+    )
+    .expect("written");
+    let outside = dir.path().join("precious.json");
+    std::fs::write(&outside, report).expect("written");
+    std::os::unix::fs::symlink(&outside, folder.join("report.5.json")).expect("a link");
+    let dumps = written_since(&launch, 0);
+    let names: Vec<_> = dumps.iter().filter_map(|path| path.file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let read = |name| std::fs::read_to_string(folder.join(name)).expect("there");
+    assert!(!read("report.1.json").contains("hunter2"));
+    assert_eq!(read("report.2.json"), sound, "it is not written again");
+    assert_eq!(std::fs::read_to_string(outside).expect("there"), report);
+}
+
+#[test]
 fn a_link_or_a_folder_of_somebody_else_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let elsewhere = tempfile::tempdir().expect("a folder");
