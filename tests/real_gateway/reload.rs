@@ -52,9 +52,12 @@ fn edits_are_applied_or_refused_and_only_one_that_needs_it_restarts() {
         site.write_config("");
         site.write_config(&with(r#""logging":{"level":"error"}"#));
         said(&keeper, APPLIED, 3);
+        // While this is open, the file system cannot give the new file the number of the old one.
+        let old = fs::File::open(site.config()).expect("our file");
         fs::remove_file(site.config()).expect("our file");
         site.write_config(&with(r#""agents":{"defaults":{"maxConcurrent":3}}"#));
         said(&keeper, APPLIED, 4);
+        drop(old);
 
         site.write_config("{\"gateway\": {\n  \"mode\" \"local\"}}");
         said(&keeper, REFUSED, 1);
@@ -123,6 +126,35 @@ fn an_edit_of_an_included_file_reaches_every_version_without_a_restart() {
         assert_eq!(site.starts().len(), 1, "{:#?}", keeper.own_log());
         assert_eq!(keeper.stop().0, Some(0));
     });
+}
+
+/// ext4 gives the new file the number of the old one at once, other file systems never: the gateway then hears of
+/// no later edit, or of each.
+#[test]
+fn an_edit_after_the_file_was_made_anew_is_in_effect_whatever_the_gateway_hears() {
+    let site = Site::new(NEWEST);
+    site.write_config(GOOD_CONFIG);
+    let mut keeper = ready(&site, &[]);
+    fs::remove_file(site.config()).expect("our file");
+    site.write_config(&with(r#""logging":{"level":"warn"}"#));
+    said(&keeper, APPLIED, 1);
+    site.write_config(&with(r#""logging":{"level":"debug"}"#));
+    keeper.poll(READY, "the second edit in effect", || {
+        let is_in_effect = keeper.count(APPLIED) == 2
+            || (keeper.count("the gateway did not notice the edit") == 1
+                && keeper.count("gateway ready") == 2);
+        if is_in_effect {
+            Ok(())
+        } else {
+            Err(keeper.own_log())
+        }
+    });
+    let restarts = keeper.count(OUR_RESTART);
+    // A gateway that was started anew hears again.
+    site.write_config(&with(r#""logging":{"level":"error"}"#));
+    said(&keeper, APPLIED, 3 - restarts);
+    assert_eq!(site.starts().len(), 1 + restarts, "{:#?}", keeper.own_log());
+    assert_eq!(keeper.stop().0, Some(0));
 }
 
 #[test]
