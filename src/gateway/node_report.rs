@@ -26,9 +26,7 @@ pub fn clean_report(report: &mut Value, mask: &Mask) -> bool {
             }
             changed
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .fold(false, |changed, item| clean_report(item, mask) || changed),
+        Value::Array(items) => any_of(items, |item| clean_report(item, mask)),
         _ => false,
     }
 }
@@ -41,14 +39,22 @@ fn mask_texts(value: &mut Value, mask: &Mask) -> bool {
             *text = masked;
             changed
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .fold(false, |changed, item| mask_texts(item, mask) || changed),
-        Value::Object(fields) => fields.iter_mut().fold(false, |changed, (_, field)| {
-            mask_texts(field, mask) || changed
-        }),
+        Value::Array(items) => any_of(items, |item| mask_texts(item, mask)),
+        Value::Object(fields) => any_of(fields.values_mut(), |field| mask_texts(field, mask)),
         _ => false,
     }
+}
+
+/// Changes each of them, where `any` would stop at the first that changed.
+fn any_of<'a>(
+    values: impl IntoIterator<Item = &'a mut Value>,
+    mut change: impl FnMut(&mut Value) -> bool,
+) -> bool {
+    let mut changed = false;
+    for value in values {
+        changed |= change(value);
+    }
+    changed
 }
 
 #[cfg(test)]
