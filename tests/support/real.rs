@@ -246,6 +246,8 @@ impl Site {
             .env("OPENCLAW_GATEWAY_TOKEN", TOKEN)
             // Without a network npm would try for minutes.
             .env("npm_config_fetch_retries", "0")
+            // A sixth of a start is compiling what the start before has compiled.
+            .env("NODE_COMPILE_CACHE", cache().join("compile-cache"))
             .stdin(Stdio::null());
         command
     }
