@@ -122,13 +122,7 @@ impl Looker {
 
     fn look_once(&mut self, launch: &Launch, expected_port: Option<u16>) -> Look {
         let path = &launch.config_path;
-        let mut reader = Reader {
-            roots: roots(launch),
-            key: &self.key,
-            digest: 0,
-            files: vec![path.clone()],
-            reads: 0,
-        };
+        let mut reader = Reader::new(launch, &self.key);
         let found = config_file::read_current(launch);
         let main = match &found {
             Ok(Some(current)) => self.key.hash_one(&current.bytes),
@@ -178,10 +172,7 @@ impl Looker {
             (self.main, self.value) = (Some(Digest(main)), value);
         }
         self.bytes = Some(bytes);
-        self.files = files
-            .into_iter()
-            .map(|it| (it.clone(), stamp(&it)))
-            .collect();
+        self.files = stamped(files);
         look
     }
 
@@ -203,7 +194,42 @@ impl Looker {
     }
 }
 
-impl Reader<'_> {
+/// A config with what it includes, if that can all be read; and the files it is made of, as they now are.
+#[must_use]
+pub fn with_includes(
+    launch: &Launch,
+    config: Option<&Value>,
+) -> (Option<Value>, Vec<(PathBuf, Option<Stamp>)>) {
+    let path = &launch.config_path;
+    let key = RandomState::new();
+    let mut reader = Reader::new(launch, &key);
+    let whole = config.and_then(|config| {
+        reader
+            .expand(config.clone(), 0, &mut vec![path.clone()])
+            .ok()
+    });
+    (whole, stamped(reader.files))
+}
+
+fn stamped(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Stamp>)> {
+    let with_stamp = |path: PathBuf| {
+        let stamp = stamp(&path);
+        (path, stamp)
+    };
+    files.into_iter().map(with_stamp).collect()
+}
+
+impl<'a> Reader<'a> {
+    fn new(launch: &Launch, key: &'a RandomState) -> Self {
+        Self {
+            roots: roots(launch),
+            key,
+            digest: 0,
+            files: vec![launch.config_path.clone()],
+            reads: 0,
+        }
+    }
+
     fn add(&mut self, of: u64) {
         self.digest = self.key.hash_one((self.digest, of));
     }
@@ -353,9 +379,14 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
         metadata.dev(),
         metadata.ino(),
         metadata.size(),
-        metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-        metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
+        nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
     ))
+}
+
+/// Whoever owns a file may set its time to any year: what does not fit is cut off.
+const fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
 }
 
 #[cfg(test)]

@@ -201,24 +201,27 @@ proptest! {
     #[test]
     fn no_secret_reaches_a_file(
         // Secrets of a deployment are no words: one that is would be in the report's own text.
-        secrets in prop::collection::vec("[A-Za-z0-9]{3}[!-~]{6,24}[0-9]{3}", 4),
+        secrets in prop::collection::vec("[A-Za-z0-9]{3}[!-~]{6,24}[0-9]{3}", 5),
         around in prop::collection::vec("[ -~]{0,30}", 1..40),
         cut in 0usize..3000,
     ) {
         let config = serde_json::json!({
             "gateway": {"mode": "local", "auth": {"token": secrets[0].clone()}},
             "env": {"SOME_API_KEY": secrets[1].clone()},
+            "channels": {"$include": "channels.json5"},
         });
+        let included = serde_json::json!({"telegram": {"botToken": secrets[4].clone()}});
         let site = Site::new(
             &[("OPENCLAW_GATEWAY_PASSWORD", &secrets[2])],
             // As the image has it: the config is not needed to find the gateway, and its secrets are masked all the same.
             &["--token", &secrets[3], "--port", "3000", "--bind", "lan"],
             &config.to_string(),
         );
+        std::fs::write(site.dir.path().join("channels.json5"), included.to_string()).expect("written");
         let mut tail = String::new();
         for (number, text) in around.iter().enumerate() {
             tail.push_str(text);
-            tail.push_str(&secrets[number % 4]);
+            tail.push_str(&secrets[number % 5]);
             tail.push_str(if number % 3 == 0 { "\n" } else { " " });
         }
         let tail = &tail.as_bytes()[..tail.len().min(cut)];

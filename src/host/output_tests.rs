@@ -116,6 +116,18 @@ fn a_secret_that_an_edit_brings_is_masked_and_a_broken_edit_forgets_none() {
 }
 
 #[test]
+fn a_secret_of_an_included_file_is_masked_as_the_file_changes() {
+    let mut site = Site::new(r#"{channels:{$include:"channels.json5"}}"#);
+    let included = site.dir.path().join("channels.json5");
+    std::fs::write(&included, r#"{slack:{token:"first-word"}}"#).expect("written");
+    let kept = site.write(&["now first-word"]);
+    assert_eq!(kept.last(), Some(&format!("{TIME} now ***")));
+    std::fs::write(&included, r#"{slack:{token:"next-word"}}"#).expect("edited");
+    let kept = site.write(&["now next-word"]);
+    assert_eq!(kept.last(), Some(&format!("{TIME} now ***")));
+}
+
+#[test]
 fn lost_lines_are_said_before_those_that_came_after() {
     let mut site = Site::new("{}");
     let mut failed = Pending::default();

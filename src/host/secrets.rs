@@ -1,33 +1,32 @@
 //! What must not be seen in text that is kept: the secrets of the gateway's environment, command line and config.
 
-use super::config_file::{self, Seen};
+use super::config_file;
+use super::config_look::{self, Stamp};
 use super::launch::Launch;
 use crate::gateway::Mask;
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 /// A mask that goes with the config, for whoever writes for as long as clawkeeper lives.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     mask: Mask,
-    /// The config whose secrets are in the mask.
-    config: Option<Seen>,
-    is_made: bool,
+    /// The config and what it includes, whose secrets are in the mask; none before the mask is made.
+    files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 impl Secrets {
     /// The mask as the config now wants it. One that cannot be read leaves the mask as it was.
     pub(super) fn mask(&mut self, launch: &Launch) -> &Mask {
-        let seen = config_file::open_folder(launch)
-            .and_then(|(folder, name)| folder.stat_of(&name))
-            .ok()
-            .map(|stat| Seen::of(&stat));
-        if !self.is_made || seen != self.config {
-            let (mask, is_whole) = read(launch);
-            if is_whole || !self.is_made {
-                self.mask = mask;
+        let is_made = !self.files.is_empty();
+        let is_current =
+            |(path, seen): &(PathBuf, Option<Stamp>)| config_look::stamp(path) == *seen;
+        if !is_made || !self.files.iter().all(is_current) {
+            let read = read(launch);
+            if read.is_whole || !is_made {
+                self.mask = read.mask;
             }
-            self.is_made = true;
-            self.config = seen;
+            self.files = read.files;
         }
         &self.mask
     }
@@ -35,26 +34,39 @@ impl Secrets {
 
 /// The mask for one text.
 pub(super) fn mask(launch: &Launch) -> Mask {
-    read(launch).0
+    read(launch).mask
 }
 
-/// The mask, and whether there was a config to make it from.
-fn read(launch: &Launch) -> (Mask, bool) {
+struct Read {
+    mask: Mask,
+    /// Whether there was a config to make it from, and everything that it includes.
+    is_whole: bool,
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+fn read(launch: &Launch) -> Read {
     let texts: Vec<(String, String)> = launch
         .environment
         .iter()
         .map(|(name, value)| (lossy(name), lossy(value)))
         .collect();
     let arguments: Vec<String> = launch.argv.iter().map(|word| lossy(word)).collect();
-    let config = config_file::read(launch, None).1;
+    let config = config_file::read(launch, None).1.map(|parsed| parsed.value);
+    let (whole, files) = config_look::with_includes(launch, config.as_ref());
+    let is_whole = whole.is_some();
+    let config = whole.or(config);
     let mask = Mask::new(
         texts
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str())),
         arguments.iter().map(String::as_str),
-        config.as_ref().map(|parsed| &parsed.value),
+        config.as_ref(),
     );
-    (mask, config.is_some())
+    Read {
+        mask,
+        is_whole,
+        files,
+    }
 }
 
 fn lossy(text: &OsStr) -> String {
