@@ -13,7 +13,7 @@ use super::act::address;
 use crate::core::event::{Attempt, Event};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget};
 use crate::core::time::Millis;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -74,7 +74,8 @@ impl Calls {
         match tokio::time::timeout(timeout, ended).await {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(_)) | Err(_) => {
-                let _ = kill(pid, Signal::SIGKILL);
+                // It leads a group, as every call of the gateway's command line does.
+                let _ = killpg(pid, Signal::SIGKILL);
                 Err(format!("no answer within {} s", timeout.as_secs()))
             }
         }
