@@ -1,7 +1,7 @@
 //! A burst of crashes, and the gateway's own crash breaker behind it.
 
 use crate::support::real::{
-    READY, Running, Site, fake_telegram, for_each_version, free_port, kill,
+    GOOD_CONFIG, NEWEST, READY, Running, Site, fake_telegram, for_each_version, free_port, kill,
 };
 use nix::libc;
 use std::time::{Duration, Instant};
@@ -69,4 +69,37 @@ fn after_five_crashes_in_a_minute_it_is_up_with_its_channels() {
         assert_eq!(keeper.count("class=signal"), 5);
         assert_eq!(keeper.stop().0, Some(0));
     });
+}
+
+/// As a container that is made anew has another host name: the database's lease names a host where nobody can look
+/// whether the process lives. It ends after five minutes.
+#[test]
+fn after_a_kill_under_another_host_name_it_holds_with_the_reason() {
+    let site = Site::new(NEWEST);
+    site.write_config(GOOD_CONFIG);
+    let named = |name: &str| {
+        format!(
+            "exec unshare --uts /bin/sh -ec 'hostname {name}; exec \"$0\" \"$@\"' \"$0\" \"$@\""
+        )
+    };
+    let mut first = site.keep_with_mounts(&[], &named("first"));
+    site.wait_until_ready(&first);
+    first.signal(libc::SIGKILL);
+    first.end();
+    site.wait_until_empty(&first);
+
+    let mut second = site.keep_with_mounts(&[], &named("second"));
+    let line = second.wait_for_line(READY, "has not run out");
+    assert!(
+        line.contains("ERROR") && line.contains("wait: it ends within five minutes"),
+        "{line}"
+    );
+    let holds = "holding";
+    second.poll(READY, holds, || match second.count(holds) {
+        0 => Err(second.own_log()),
+        count => Ok(count),
+    });
+    println!("{:#?}", second.own_log());
+    assert_eq!(site.starts().len(), 2, "it is not tried over and over");
+    assert_eq!(second.stop().0, Some(0));
 }
