@@ -10,7 +10,7 @@ mod support;
 use nix::libc;
 use std::fs;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::health::Listener;
@@ -315,6 +315,47 @@ fn a_refusal_for_want_of_permission_gives_away_what_root_left_and_nothing_outsid
 }
 
 #[test]
+fn a_link_that_the_gateway_put_in_the_state_folders_place_gets_it_nothing_of_roots() {
+    let Some(plan) = for_user_1000() else { return };
+    let plan = plan.options(AS_1000).options(SOON);
+    let (roots, theirs) = (plan.file("roots"), plan.file("theirs"));
+    fs::rename(plan.state(), &theirs).expect("moved away");
+    give_to_1000(&theirs);
+    give_to_1000(&theirs.join("openclaw.json"));
+    fs::create_dir(&roots).expect("a folder");
+    fs::write(roots.join("shadow"), "root's").expect("a file");
+    symlink(&roots, plan.state()).expect("a link");
+    lchown(plan.state(), Some(1000), Some(1000)).expect("theirs");
+    let before = (owner(&roots), snapshot(&roots));
+    let kept = plan.start();
+    let why = kept.wait_until_held();
+    assert!(why.contains("symbolic link"), "{why}");
+    assert_eq!((owner(&roots), snapshot(&roots)), before, "{}", kept.text());
+    // A link to what is theirs gives them nothing that they do not have.
+    fs::remove_file(plan.state()).expect("removed");
+    symlink(&theirs, plan.state()).expect("a link");
+    lchown(plan.state(), Some(1000), Some(1000)).expect("theirs");
+    kept.wait_until_ready();
+    assert_eq!((owner(&roots), snapshot(&roots)), before);
+    assert_eq!(kept.stop().status, "exit 0");
+}
+
+#[test]
+fn a_state_folder_that_is_made_with_its_parents_is_the_gateways_to_reach() {
+    let Some(plan) = for_user_1000() else { return };
+    let plan = plan.options(AS_1000);
+    let deep = plan.state().join("below/state");
+    fs::remove_dir_all(plan.state()).expect("it was there");
+    let plan = plan.env("OPENCLAW_STATE_DIR", &deep.display().to_string());
+    let kept = plan.start();
+    kept.wait_until_ready();
+    for made in [plan.state(), plan.state().join("below"), deep] {
+        assert_eq!(owner(&made), 1000, "{}", made.display());
+    }
+    assert_eq!(kept.stop().status, "exit 0");
+}
+
+#[test]
 fn planted_links_and_pipes_lead_nothing_outside_of_the_state_folder() {
     for (name, plant) in PLANTS {
         let Some(plan) = for_user_1000() else { return };
@@ -411,6 +452,10 @@ const PLANTS: &[(&str, Plant)] = &[
         fs::write(state.join("gateway.0f0f0f0f.lock"), r#"{"pid": 999999}"#).expect("a lock");
     }),
 ];
+
+fn give_to_1000(path: &Path) {
+    chown(path, Some(1000), Some(1000)).expect("given away");
+}
 
 fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
     // There may be none.

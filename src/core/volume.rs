@@ -149,6 +149,8 @@ pub enum VolumeProblem {
     },
     /// The gateway's uid may not write, and clawkeeper may not change that.
     NotWritable,
+    /// ELOOP: a link in the way is not followed.
+    BehindLink,
     /// Any other failure, e.g. EIO on fsync: the disk is dying.
     Broken {
         /// The call that failed.
@@ -166,6 +168,7 @@ const LOW_INODES: u64 = 500;
 const EACCES: i32 = 13;
 const EPERM: i32 = 1;
 const ENOSPC: i32 = 28;
+const ELOOP: i32 = 40;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
@@ -212,6 +215,7 @@ fn problem(operation: &str, errno: i32, space: Option<Space>) -> VolumeProblem {
     match errno {
         EROFS => VolumeProblem::ReadOnly,
         EACCES | EPERM => VolumeProblem::NotWritable,
+        ELOOP => VolumeProblem::BehindLink,
         EDQUOT => VolumeProblem::Full,
         ENOSPC if space.is_some_and(|space| space.free_inodes == Some(0)) => {
             VolumeProblem::OutOfInodes
@@ -276,6 +280,7 @@ mod tests {
             (ENOSPC, VolumeProblem::Full),
             (EDQUOT, VolumeProblem::Full),
             (EACCES, VolumeProblem::NotWritable),
+            (ELOOP, VolumeProblem::BehindLink),
             (
                 5,
                 VolumeProblem::Broken {

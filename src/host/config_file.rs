@@ -280,7 +280,7 @@ pub fn write_seed(launch: &Launch, seed: &ConfigSeed) -> Result<String, String> 
     let (text, from) = seed_text(launch, seed)?;
     let path = &launch.config_path;
     let write = || -> Result<(), FileError> {
-        let (parent, name) = open_parent(path)?;
+        let (parent, name) = open_folder(launch)?;
         let mut temporary = name.clone();
         temporary.push(".clawkeeper-seed");
         let _ = parent.remove(&temporary);

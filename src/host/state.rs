@@ -7,10 +7,11 @@
 use super::folder::{FileError, FileOwner, Folder, errno_of};
 use crate::core::event::Instance;
 use nix::errno::Errno;
+use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ pub struct ChildRecord {
 impl InstanceLock {
     /// Takes the lock, or keeps it if it is still on the folder that stands at the path now.
     pub fn acquire(&mut self, state_dir: &Path) -> Instance {
-        let folder = match File::open(state_dir) {
+        let folder = match Folder::open(state_dir).and_then(|folder| folder.reopened()) {
             Ok(folder) => folder,
             Err(error) => {
                 return Instance::Unavailable {
@@ -285,19 +286,24 @@ pub fn readable_private(state_dir: &Path) -> Result<Option<Folder>, FileError> {
     }
 }
 
-/// Makes the state folder, with any parent that is missing, for the gateway's user.
-pub fn create_state_dir(path: &Path, owner: Option<FileOwner>) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Opens the state folder; makes it where there is none, with any parent that is missing, for the gateway's user.
+pub fn open_or_create(path: &Path, owner: Option<FileOwner>) -> Result<Folder, FileError> {
+    let missing = match Folder::open(path) {
+        Err(error) if error.errno == Errno::ENOENT => error,
+        found => return found,
+    };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(missing);
+    };
+    let folder = open_or_create(parent, owner)?.child_or_create(name, 0o700)?;
+    if let Some(FileOwner { uid, gid }) = owner {
+        fchown(folder.fd(), Some(uid.into()), Some(gid.into())).map_err(|errno| FileError {
+            operation: "change the owner of",
+            path: path.to_owned(),
+            errno,
+        })?;
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)?;
-    if let Some(owner) = owner {
-        std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))?;
-    }
-    Ok(())
+    Ok(folder)
 }
 
 #[cfg(test)]

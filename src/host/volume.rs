@@ -1,7 +1,8 @@
 //! Gathers the facts about the state folder's volume, and gives root's files in it to the gateway.
 #![allow(clippy::disallowed_methods, reason = "this module probes the volume")]
 
-use super::folder::{FileError, Folder, errno_of, is_kind, open_parent};
+use super::config_file;
+use super::folder::{FileError, Folder, errno_of, is_kind};
 use super::launch::{Account, Launch};
 use super::state::{self, InstanceLock};
 use crate::core::event::{Instance, Mended};
@@ -33,13 +34,13 @@ pub fn check(
     mend_all: bool,
 ) -> (Instance, VolumeFacts, Option<Mended>) {
     let path = &launch.state_dir;
-    if let Err(error) = state::create_state_dir(path, launch.account.file_owner()) {
+    if let Err(error) = state::open_or_create(path, launch.account.file_owner()) {
         let instance = Instance::Unavailable {
             error: error.to_string(),
         };
         let write = WriteProbe::Failed {
-            operation: "create the folder".into(),
-            errno: errno_of(&error) as i32,
+            operation: format!("{} the state folder", error.operation),
+            errno: error.errno as i32,
         };
         return (instance, facts(launch, write), None);
     }
@@ -58,7 +59,9 @@ pub fn check(
 pub fn look(launch: &Launch) -> VolumeFacts {
     use nix::unistd::AccessFlags;
     let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
-    let access = nix::unistd::access(&launch.state_dir, wanted);
+    let access = Folder::open(&launch.state_dir)
+        .map_err(|error| error.errno)
+        .and_then(|_| nix::unistd::access(&launch.state_dir, wanted));
     let write = match access {
         Ok(()) => WriteProbe::Written { took: Millis(0) },
         // The folder will be made at the first start.
@@ -153,8 +156,8 @@ pub fn room(state_dir: &Path) -> Option<Space> {
 pub(super) fn space(path: &Path) -> Option<Space> {
     let room = nix::sys::statvfs::statvfs(path).ok()?;
     Some(Space {
-        free_bytes: room.blocks_available() * room.fragment_size(),
-        total_bytes: room.blocks() * room.fragment_size(),
+        free_bytes: room.blocks_available().saturating_mul(room.fragment_size()),
+        total_bytes: room.blocks().saturating_mul(room.fragment_size()),
         // btrfs and others count no inodes and report 0 of 0.
         free_inodes: (room.files() > 0).then(|| room.files_available()),
     })
@@ -209,8 +212,8 @@ fn mend(launch: &Launch, all: bool) -> Option<Mended> {
     };
     let state = Folder::open(&launch.state_dir).ok()?;
     give(&state, &launch.account, &mut mended);
-    if let Ok((parent, name)) = open_parent(&launch.config_path)
-        && launch.config_path.starts_with(&launch.state_dir)
+    if launch.config_path.starts_with(&launch.state_dir)
+        && let Ok((parent, name)) = config_file::open_folder(launch)
     {
         give_entry(&parent, &name, &launch.account, &mut mended);
     }

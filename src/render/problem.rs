@@ -111,6 +111,10 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
             "the gateway's user may not write to the state folder".to_owned(),
             "start the container as root with its usual capabilities once, or chown the state folder to the gateway's user; a container without capabilities is started as that user (--user UID:GID)",
         ),
+        VolumeProblem::BehindLink => (
+            "the path of the state folder goes through a symbolic link to a folder that is not the link's owner's: root does not follow it".to_owned(),
+            "put the folder itself there; or give that folder to the gateway's user, or the link to root (chown -h)",
+        ),
         VolumeProblem::Broken { operation, errno } => (
             format!(
                 "the volume failed to {operation}: {}",

@@ -96,13 +96,8 @@ pub fn write_config(
         return Err(WriteError::TooLarge { bytes: bytes.len() });
     }
     // A first config may come before the first start.
-    state::create_state_dir(&launch.state_dir, launch.account.file_owner()).map_err(|error| {
-        WriteError::Write(FileError {
-            operation: "create",
-            path: launch.state_dir.clone(),
-            errno: errno_of(&error),
-        })
-    })?;
+    state::open_or_create(&launch.state_dir, launch.account.file_owner())
+        .map_err(WriteError::Write)?;
     let store = ConfigStore::open(&launch.state_dir).map_err(WriteError::Keep)?;
     let held = store.hold().map_err(WriteError::Keep)?;
     let path = &launch.config_path;
