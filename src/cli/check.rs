@@ -1,5 +1,6 @@
 //! `check`: the whole preflight, changing nothing. The exit code says the worst finding.
 
+use super::tell::{print, say};
 use super::{Check, looked_at};
 use crate::core::action::{ConfigProblem, HoldWhy};
 use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
@@ -111,7 +112,7 @@ pub(super) fn run(check: &Check) -> Exit {
     examine_locks(&lock_files::find(&launch, &proc), &mut findings);
     examine_config(config, &launch, &settings, &mut findings);
     examine_alerts(&launch, &settings, &mut findings);
-    print(&findings.0, check.json);
+    show(&findings.0, check.json);
     match findings.0.iter().map(|item| item.level).max() {
         Some(Level::Hold) => Exit::CheckHolds,
         Some(Level::Warn) => Exit::CheckWarnings,
@@ -308,16 +309,20 @@ const fn level_of(severity: Severity) -> Level {
     }
 }
 
-fn print(items: &[Item], json: bool) {
+fn show(items: &[Item], json: bool) {
     if json {
-        println!("{}", serde_json::json!({ "findings": items }));
+        print(serde_json::json!({ "findings": items }));
         return;
     }
     for item in items {
         let message = item.message.replace('\n', "\n              ");
-        println!("{:<5} {:<8} {message}", item.level.word(), item.about);
+        say(format_args!(
+            "{:<5} {:<8} {message}",
+            item.level.word(),
+            item.about
+        ));
         if let Some(fix) = &item.fix {
-            println!("{:14} fix: {fix}", "");
+            say(format_args!("{:14} fix: {fix}", ""));
         }
     }
 }

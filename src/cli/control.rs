@@ -1,5 +1,6 @@
 //! `status`, `restart`, `pause` and `resume`: asks the clawkeeper that runs, over its control socket.
 
+use super::tell::{complain, say};
 use super::{fail, length_of_time, looked_at};
 use crate::core::control::{Op, Progress, Seen, progress};
 use crate::core::time::{Millis, WallMs};
@@ -111,20 +112,15 @@ pub(super) fn request(op: Op, options: &Ask) -> Exit {
     };
     if answer.get("accepted") != Some(&Value::Bool(true)) {
         let why = answer.get("why").and_then(Value::as_str).unwrap_or("");
-        eprintln!("clawkeeper: {} refused: {}", op.word(), plain(why));
+        complain(format_args!("{} refused: {why}", op.word()));
         return Exit::RequestRefused;
     }
-    say(&format!("{}: accepted", op.word()));
+    say(format_args!("{}: accepted", op.word()));
     if options.no_wait {
         return Exit::Stopped;
     }
     let starts = answer.get("starts").and_then(Value::as_u64).unwrap_or(0);
     line.wait(op, starts, options.timeout.to_duration())
-}
-
-/// Whoever does not read it still has the exit code.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// The line to the clawkeeper of one state folder.
@@ -147,7 +143,7 @@ impl Line {
     fn new() -> Result<Self, Exit> {
         let (launch, settings) = looked_at(Vec::new())?;
         let runtime = probe::runtime().map_err(|error| {
-            eprintln!("clawkeeper: cannot ask: {error}");
+            complain(format_args!("cannot ask: {error}"));
             Exit::Host
         })?;
         Ok(Self {
@@ -295,11 +291,11 @@ impl Line {
                 Progress::Ending => Some("clawkeeper is ending".to_owned()),
             };
             if let Some(not_done) = not_done {
-                eprintln!("clawkeeper: {}: {not_done}", op.word());
+                complain(format_args!("{}: {not_done}", op.word()));
                 return Exit::Unhealthy;
             }
             if said != seen.phase {
-                say(&format!("{}: {why}", seen.phase));
+                say(format_args!("{}: {why}", seen.phase));
                 said = of("phase");
             }
             sleep(LOOK);

@@ -1,13 +1,13 @@
 //! `health`: asks the running clawkeeper over HTTP, for HEALTHCHECK and scripts.
 
-use super::{Health, complain};
+use super::tell::print;
+use super::{Health, refuse};
 use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::host::probe::{self, Answer, NoAnswer};
 use crate::settings;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(super) fn run(options: &Health) -> Exit {
@@ -19,7 +19,7 @@ pub(super) fn run(options: &Health) -> Exit {
         .collect();
     let settings = match settings::resolve(&environment, &flags) {
         Ok(resolved) => resolved.settings,
-        Err(errors) => return complain(&errors),
+        Err(errors) => return refuse(&errors),
     };
     let verdict = match settings.health_listen {
         Some(listens_on) => ask(asked_at(listens_on), options.live, options.timeout),
@@ -31,8 +31,7 @@ pub(super) fn run(options: &Health) -> Exit {
         // Whatever listens there, it writes one line to this terminal and nothing else.
         verdict.words.replace(char::is_control, " ")
     };
-    // Whoever does not read the line still has the exit code.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    print(line);
     if verdict.is_well {
         Exit::Stopped
     } else {

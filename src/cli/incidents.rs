@@ -1,12 +1,12 @@
 //! `incidents`: what was kept of deaths, from the files alone: no supervisor need run.
 
+use super::tell::{complain, print, say};
 use super::{fail, looked_at};
 use crate::exit::Exit;
 use crate::host::incidents::{self, Kept};
 use crate::render::{self, Bar};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use std::io::Write as _;
 use std::path::Path;
 
 /// The last lines of output that `show` prints; the file has all that were kept.
@@ -57,9 +57,9 @@ pub(super) fn run(options: &Incidents) -> Exit {
         Some(What::Show { which }) => {
             let Some(id) = choose(&ids, which.as_deref()) else {
                 let which = which.as_deref().unwrap_or("1");
-                eprintln!(
-                    "clawkeeper: no incident {which:?}; clawkeeper incidents lists what there is"
-                );
+                complain(format_args!(
+                    "no incident {which:?}; clawkeeper incidents lists what there is"
+                ));
                 return Exit::Input;
             };
             match incidents::read(&launch.state_dir, id) {
@@ -95,7 +95,7 @@ fn list(state_dir: &Path, ids: &[String], json: bool) -> Exit {
         rows.push(kept.summary(place + 1, id));
     }
     if json {
-        say(&Value::from(rows).to_string());
+        print(Value::from(rows));
     } else if ids.is_empty() {
         say("no incidents");
     } else {
@@ -112,7 +112,7 @@ fn row(number: usize, kept: &Kept) -> String {
     let row = format!(
         "{number:>2}  {}  {:<11} up {:<8} {memory}",
         kept.utc(),
-        render::plain(&kept.class),
+        kept.class,
         kept.uptime.to_string(),
     );
     format!("{}\n", row.trim_end())
@@ -122,7 +122,7 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
     if json {
         let mut value = serde_json::to_value(kept).unwrap_or_default();
         value["id"] = id.into();
-        say(&value.to_string());
+        print(value);
         return Exit::Stopped;
     }
     let version = kept
@@ -172,13 +172,6 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
         );
         text += &kept.output[first..].join("\n");
     }
-    // The file may have been written by somebody else: nothing in it may move the cursor.
-    let lines: Vec<String> = text.lines().map(render::plain).collect();
-    say(lines.join("\n").trim_end());
+    say(text.trim_end());
     Exit::Stopped
-}
-
-/// A reader that has seen enough is no error.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

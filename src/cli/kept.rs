@@ -1,11 +1,12 @@
 //! Shows lines that a clawkeeper keeps in our folder, and follows them. No supervisor need run.
 
+use super::tell::complain;
 use super::{fail, length_of_time, looked_at};
 use crate::core::time::{Millis, WallMs};
 use crate::exit::Exit;
 use crate::host::folder::{FileError, errno_of};
 use crate::host::ring::{Reader, Ring};
-use crate::host::{clock, early, state};
+use crate::host::{clock, state};
 use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,8 +44,6 @@ pub(super) fn print(
     what: &str,
     show: impl Fn(&[u8]) -> Option<Shown>,
 ) -> Exit {
-    // Nothing here is worth more than the Ctrl-C of whoever follows it.
-    early::accept_signals();
     let (launch, _) = match looked_at(Vec::new()) {
         Ok(found) => found,
         Err(exit) => return exit,
@@ -70,12 +69,12 @@ pub(super) fn print(
     });
     match looked {
         Err(error) => return fail(&error, Exit::Host),
-        Ok(true) if last.is_empty() && max > 0 => eprintln!("clawkeeper: no {what} in that time"),
+        Ok(true) if last.is_empty() && max > 0 => complain(format_args!("no {what} in that time")),
         Ok(true) => {}
-        Ok(false) => eprintln!(
-            "clawkeeper: no {what} yet: none was kept in {}",
+        Ok(false) => complain(format_args!(
+            "no {what} yet: none was kept in {}",
             launch.state_dir.display()
-        ),
+        )),
     }
     let mut out = std::io::stdout();
     let mut said = say(&mut out, last);

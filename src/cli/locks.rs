@@ -1,5 +1,6 @@
 //! `locks`: every lock with its verdict; with `--clear`, what a start would clear.
 
+use super::tell::{complain, print, say};
 use super::{Locks, looked_at};
 use crate::core::locks::{self, LockContent, LockVerdict, UnknownWhy};
 use crate::exit::Exit;
@@ -31,9 +32,9 @@ pub(super) fn run(options: &Locks) -> Exit {
             .iter()
             .map(|(facts, verdict)| json!({ "lock": facts, "verdict": verdict }))
             .collect();
-        println!("{}", serde_json::Value::from(rows));
+        print(serde_json::Value::from(rows));
     } else if judged.is_empty() {
-        println!("no locks");
+        say("no locks");
     } else {
         for (facts, verdict) in &judged {
             let pid = match &facts.content {
@@ -44,12 +45,12 @@ pub(super) fn run(options: &Locks) -> Exit {
                 | LockContent::Special
                 | LockContent::Unreadable { .. } => String::new(),
             };
-            println!(
+            say(format_args!(
                 "{} ({}{pid}) is {}",
                 facts.path.display(),
                 facts.kind.name(),
                 render::lock_verdict(verdict)
-            );
+            ));
         }
     }
     if !options.clear {
@@ -64,10 +65,10 @@ pub(super) fn run(options: &Locks) -> Exit {
         .collect();
     let failed = lock_files::clear(&launch.state_dir, &stale);
     for (path, error) in &failed {
-        eprintln!("clawkeeper: {} was not cleared: {error}", path.display());
+        complain(format_args!("{} was not cleared: {error}", path.display()));
     }
     if !options.json {
-        println!("{} cleared", stale.len() - failed.len());
+        say(format_args!("{} cleared", stale.len() - failed.len()));
     }
     if failed.is_empty() {
         Exit::Stopped

@@ -14,15 +14,17 @@ mod kept;
 mod locks;
 mod logs;
 mod replay;
+mod tell;
 mod test_alert;
 
 use crate::core::control::Op;
 use crate::core::time::Millis;
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
+use crate::host::config_file::chain;
 use crate::host::init::{self, ForwardTo, InitOptions};
 use crate::host::launch::{Launch, LaunchError};
-use crate::host::{defect, footprint};
+use crate::host::{defect, early, footprint};
 use crate::host::{log, supervisor};
 use crate::render;
 use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
@@ -30,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tell::complain;
 
 /// Keeps an OpenClaw gateway running, heals what it can, and says in one line what it cannot.
 #[derive(Debug, Parser)]
@@ -237,22 +240,28 @@ pub fn main() -> ExitCode {
     footprint::begin_small();
     defect::install();
     match Cli::try_parse() {
-        Ok(cli) => match cli.command {
-            Verb::Run(run) => ExitCode::from(run_command(*run)),
-            Verb::Check(check) => check::run(&check).into(),
-            Verb::Locks(locks) => locks::run(&locks).into(),
-            Verb::Events(events) => events::run(&events).into(),
-            Verb::Logs(logs) => logs::run(&logs).into(),
-            Verb::Incidents(incidents) => incidents::run(&incidents).into(),
-            Verb::Config(config) => config::run(&config).into(),
-            Verb::Health(health) => health::run(&health).into(),
-            Verb::TestAlert => test_alert::run().into(),
-            Verb::Status(status) => control::status(&status).into(),
-            Verb::Restart(ask) => control::request(Op::Restart, &ask).into(),
-            Verb::Pause(pause) => control::pause(&pause).into(),
-            Verb::Resume(ask) => control::request(Op::Resume, &ask).into(),
-            Verb::Replay { file } => replay::run(&file).into(),
-        },
+        Ok(cli) => {
+            if !matches!(cli.command, Verb::Run(_)) {
+                // Nothing of what the others do is worth more than the Ctrl-C of whoever waits for it.
+                early::accept_signals();
+            }
+            match cli.command {
+                Verb::Run(run) => ExitCode::from(run_command(*run)),
+                Verb::Check(check) => check::run(&check).into(),
+                Verb::Locks(locks) => locks::run(&locks).into(),
+                Verb::Events(events) => events::run(&events).into(),
+                Verb::Logs(logs) => logs::run(&logs).into(),
+                Verb::Incidents(incidents) => incidents::run(&incidents).into(),
+                Verb::Config(config) => config::run(&config).into(),
+                Verb::Health(health) => health::run(&health).into(),
+                Verb::TestAlert => test_alert::run().into(),
+                Verb::Status(status) => control::status(&status).into(),
+                Verb::Restart(ask) => control::request(Op::Restart, &ask).into(),
+                Verb::Pause(pause) => control::pause(&pause).into(),
+                Verb::Resume(ask) => control::request(Op::Resume, &ask).into(),
+                Verb::Replay { file } => replay::run(&file).into(),
+            }
+        }
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
             let _ = error.print();
@@ -269,7 +278,7 @@ fn run_command(run: Run) -> u8 {
     let environment: Vec<_> = std::env::vars_os().collect();
     let resolved = match settings::resolve(&environment, &run.flags.given()) {
         Ok(resolved) => resolved,
-        Err(errors) => return complain(&errors).code(),
+        Err(errors) => return refuse(&errors).code(),
     };
     let settings = resolved.settings;
     let argv = if run.command.is_empty() {
@@ -285,7 +294,7 @@ fn run_command(run: Run) -> u8 {
     log::init(settings.log_level, settings.log_format);
     match Launch::prepare(argv, command, environment, &settings) {
         Ok(launch) => supervisor::run(settings, &resolved.unknown, launch).code(),
-        Err(error) => complain(&error).code(),
+        Err(error) => refuse(&error).code(),
     }
 }
 
@@ -345,7 +354,7 @@ fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
     log::init(LogLevel::Warn, LogFormat::Text);
     let environment: Vec<_> = std::env::vars_os().collect();
     let settings = settings::resolve(&environment, &[])
-        .map_err(|errors| complain(&errors))?
+        .map_err(|errors| refuse(&errors))?
         .settings;
     let argv = if command.is_empty() {
         gateway::default_command()
@@ -353,10 +362,10 @@ fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
         gateway::unwrapped(command)
     };
     let Recognised::Gateway(command) = gateway::recognise(&argv) else {
-        return Err(complain(&NotAGateway));
+        return Err(refuse(&NotAGateway));
     };
     let launch = Launch::prepare(argv, command, environment, &settings)
-        .map_err(|error: LaunchError| complain(&error))?;
+        .map_err(|error: LaunchError| refuse(&error))?;
     Ok((launch, settings))
 }
 
@@ -375,14 +384,12 @@ fn style() -> render::Style {
 
 /// One line on stderr for what could not be done.
 fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    eprintln!("clawkeeper: {}", crate::host::config_file::chain(error));
+    complain(chain(error));
     exit
 }
 
-/// One line an error, each with our name before it.
-fn complain(error: &dyn std::error::Error) -> Exit {
-    for line in crate::host::config_file::chain(error).lines() {
-        eprintln!("clawkeeper: {line}");
-    }
+/// One line for each thing that is wrong with a setting or a flag.
+fn refuse(error: &dyn std::error::Error) -> Exit {
+    chain(error).lines().for_each(complain);
     Exit::Usage
 }

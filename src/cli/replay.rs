@@ -1,5 +1,6 @@
 //! `replay`: a journal's events through the core again, printing what it decides.
 
+use super::tell::{complain, say};
 use crate::core::action::Action;
 use crate::core::machine::Core;
 use crate::core::time::Mono;
@@ -14,23 +15,25 @@ pub(super) fn run(file: &Path) -> Exit {
     let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) => {
-            eprintln!("clawkeeper: {error}");
+            complain(error);
             return Exit::Input;
         }
     };
     let (lines, bad) = journal::parse(&bytes);
     if !matches!(lines.first(), Some(Line::Snapshot { .. })) {
-        eprintln!(
-            "clawkeeper: {}: not a journal: it does not begin with a snapshot",
+        complain(format_args!(
+            "{}: not a journal: it does not begin with a snapshot",
             file.display()
-        );
+        ));
         return Exit::Input;
     }
     for line in replayed(lines) {
-        println!("{line}");
+        say(line);
     }
     if bad > 0 {
-        eprintln!("clawkeeper: {bad} lines are cut or of another version and were passed over");
+        complain(format_args!(
+            "{bad} lines are cut or of another version and were passed over"
+        ));
     }
     Exit::Stopped
 }

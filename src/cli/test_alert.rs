@@ -1,6 +1,7 @@
 //! `test-alert`: hands a test to the command that alerts go to, with what it says of errors shown here.
 
 use super::looked_at;
+use super::tell::{complain, say};
 use crate::exit::Exit;
 use crate::host::hook::Hook;
 
@@ -12,23 +13,23 @@ pub(super) fn run() -> Exit {
     let hook = match Hook::find(&settings, &launch) {
         Ok(Some(hook)) => hook,
         Ok(None) => {
-            eprintln!(
-                "clawkeeper: nobody is told of anything: neither CLAWKEEPER_ALERT_… nor CLAWKEEPER_ON_EVENT is set here"
+            complain(
+                "nobody is told of anything: neither CLAWKEEPER_ALERT_… nor CLAWKEEPER_ON_EVENT is set here",
             );
             return Exit::NotDelivered;
         }
         Err(error) => {
-            eprintln!("clawkeeper: {error}");
+            complain(error);
             return Exit::NotDelivered;
         }
     };
     match hook.test() {
         Ok(()) => {
-            println!("delivered, says {}", hook.name());
+            say(format_args!("delivered, says {}", hook.name()));
             Exit::Stopped
         }
         Err(why) => {
-            eprintln!("clawkeeper: not delivered by {}: {why}", hook.name());
+            complain(format_args!("not delivered by {}: {why}", hook.name()));
             Exit::NotDelivered
         }
     }

@@ -6,11 +6,9 @@ mod validate;
 mod view;
 mod write;
 
+use super::tell::{complain, print, say};
 use crate::exit::Exit;
-use crate::host::early;
 use clap::{Args, Subcommand};
-use std::fmt::Display;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 pub(super) const EXAMPLES: &str = "\
@@ -153,8 +151,6 @@ Examples:
 What stands there now is kept as a version first. Exit codes are those of put; 66 there is no such version.";
 
 pub(super) fn run(command: &Config) -> Exit {
-    // Nothing here is worth more than the Ctrl-C of whoever waits for it.
-    early::accept_signals();
     match command {
         Config::Get { path, json } => view::get(path.as_deref().unwrap_or_default(), *json),
         Config::Put { file, how } => write::put(file.as_deref(), *how),
@@ -166,14 +162,4 @@ pub(super) fn run(command: &Config) -> Exit {
         Config::Validate { file } => validate::validate(file.clone()),
         Config::Seed { print } => validate::seed(*print),
     }
-}
-
-/// A line of the result. Whoever stopped reading still has the exit code.
-fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// What went wrong, with our name before it.
-fn complain(problem: impl Display) {
-    let _ = writeln!(std::io::stderr(), "clawkeeper: {problem}");
 }

@@ -1,6 +1,6 @@
 //! What a config command looks at: the gateway of the clawkeeper that runs, or the image's.
 
-use super::super::{Cli, Verb, complain, looked_at};
+use super::super::{Cli, Verb, looked_at, refuse};
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
 use crate::host::launch::Launch;
@@ -83,7 +83,7 @@ fn as_it_sees(
         environment.push((name, value));
     }
     let settings = settings::resolve(&environment, &run.flags.given())
-        .map_err(|errors| complain(&errors))?
+        .map_err(|errors| refuse(&errors))?
         .settings;
     let argv = if run.command.is_empty() {
         gateway::default_command()
@@ -99,5 +99,5 @@ fn as_it_sees(
     let _ = std::env::set_current_dir(&running.working_dir);
     Launch::prepare(argv, command, environment, &settings)
         .map(|launch| Some((launch, settings)))
-        .map_err(|error| complain(&error))
+        .map_err(|error| refuse(&error))
 }

@@ -82,7 +82,7 @@ pub(super) fn seed(print: bool) -> Exit {
     };
     match result {
         Ok(text) => {
-            say(text);
+            super::print(text);
             Exit::Stopped
         }
         Err(error) => {

@@ -1,7 +1,7 @@
 //! `get`, `path`, `history` and `diff`: they change nothing and show no secret.
 
 use super::surroundings::{self, Surroundings};
-use super::{complain, say};
+use super::{complain, print, say};
 use crate::core::config_history::{self, Version, Wanted};
 use crate::exit::Exit;
 use crate::gateway::config::{self, ConfigPath, Parsed, content_hash};
@@ -9,6 +9,7 @@ use crate::host::config_file;
 use crate::host::config_store::ConfigStore;
 use crate::host::launch::Launch;
 use serde_json::{Value, json};
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 pub(super) fn path() -> Exit {
@@ -35,8 +36,10 @@ pub(super) fn get(path: &str, as_json: bool) -> Exit {
     };
     let masked = config::masked(&parsed.value);
     match path.find(&masked) {
-        Ok(value) if as_json => say(config::pretty(value)),
-        Ok(value) => say(config::bare(value)),
+        Ok(value) if as_json => print(config::pretty(value)),
+        // Exactly, unless it is a terminal that would act on it.
+        Ok(value) if std::io::stdout().is_terminal() => say(config::bare(value)),
+        Ok(value) => print(config::bare(value)),
         Err(error) => {
             complain(error);
             return Exit::NothingThere;
@@ -75,7 +78,7 @@ pub(super) fn history(as_json: bool) -> Exit {
                 })
             })
             .collect();
-        say(Value::from(rows));
+        print(Value::from(rows));
         return Exit::Stopped;
     }
     if versions.is_empty() {
