@@ -7,7 +7,7 @@ use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::incident::{Incident, MemoryStory};
 use super::leftovers::{LeftoverWhy, ProcessFacts};
 use super::locks::{LockFacts, LockVerdict, StaleWhy};
-use super::memory::{Outlook, Sample};
+use super::memory::{Outlook, Sample, Shortage};
 use super::readiness::{ListenVerdict, ProbeTarget};
 use super::reload::{Digest, Told};
 use super::time::Millis;
@@ -363,6 +363,8 @@ pub enum Report {
         elapsed: Millis,
         /// What it waits for, in its own words.
         pending: Option<String>,
+        /// Set where memory is why.
+        short: Option<Box<Shortage>>,
     },
     /// The gateway serves.
     Ready {
@@ -399,6 +401,8 @@ pub enum Report {
     NotAnswering {
         /// Since when.
         since: Millis,
+        /// Set where memory is why.
+        short: Option<Box<Shortage>>,
     },
     /// It answers again.
     AnsweringAgain {
@@ -433,6 +437,8 @@ pub enum Report {
         signal: Option<(String, Option<i32>)>,
         /// Time until SIGKILL.
         timeout: Millis,
+        /// Set where it was too slow, and memory is why.
+        short: Option<Box<Shortage>>,
     },
     /// A further signal shortened the stop.
     StopShortened {

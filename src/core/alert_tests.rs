@@ -33,6 +33,7 @@ fn backing_off(crashes: u32) -> Report {
 
 fn hung() -> Report {
     Report::Stopping {
+        short: None,
         cause: StopCause::Hung,
         signal: None,
         timeout: Millis(1),

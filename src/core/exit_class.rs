@@ -32,7 +32,7 @@ pub enum StopCause {
     Hung,
     /// It leaks, and little memory is left.
     Memory,
-    /// It made no progress towards ready.
+    /// It made no progress towards ready, or too little in several times the startup timeout.
     StartTimeout,
     /// A person asked for a restart.
     Restart,
@@ -40,6 +40,14 @@ pub enum StopCause {
     Pause,
     /// clawkeeper itself was told to stop.
     Shutdown,
+}
+
+impl StopCause {
+    /// True when the gateway was too slow to be let run.
+    #[must_use]
+    pub const fn is_of_slowness(self) -> bool {
+        matches!(self, Self::Hung | Self::StartTimeout)
+    }
 }
 
 /// Something a gateway said.

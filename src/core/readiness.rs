@@ -68,6 +68,9 @@ pub struct Progress {
     pub output_bytes: u64,
     /// Processor time of the main process so far.
     pub cpu_ms: u64,
+    /// Its page faults that waited for the disk. No progress: whoever has too little memory has most of them.
+    #[serde(default)]
+    pub major_faults: u64,
 }
 
 /// A start may burn this much processor time between two looks without it being called progress.

@@ -36,6 +36,8 @@ pub struct Stat {
     pub state: char,
     /// Field 4.
     pub ppid: i32,
+    /// Field 12: faults that waited for the disk.
+    pub major_faults: u64,
     /// Fields 14 and 15 together, in ticks.
     pub cpu_ticks: u64,
     /// Field 22, in ticks after boot.
@@ -247,6 +249,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         name,
         state: fields.first()?.chars().next()?,
         ppid: fields.get(1)?.parse().ok()?,
+        major_faults: number(9)?,
         cpu_ticks: number(11)? + number(12)?,
         start_ticks: number(19)?,
     })
@@ -313,13 +316,14 @@ mod tests {
 
     #[test]
     fn a_process_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 11 22 0 0 20 0 1 0 404278 1 1";
+        let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 9 0 11 22 0 0 20 0 1 0 404278 1 1";
         let stat = parse_stat(text).expect("it parses");
         assert_eq!(
             (stat.name.as_str(), stat.state, stat.ppid),
             ("a) b (c", 'S', 7)
         );
         assert_eq!((stat.cpu_ms(), stat.start_ticks), (330, 404_278));
+        assert_eq!(stat.major_faults, 9);
     }
 
     #[test]

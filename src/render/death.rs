@@ -27,7 +27,13 @@ pub(super) fn exited(status: ExitStatus, class: &ExitClass, memory: &MemoryStory
             let evidence = "V8's own out-of-memory message and its abort";
             seen(line.field("evidence", evidence), memory)
         }
-        ExitClass::Requested(cause) => line.field("cause", cause_word(*cause)),
+        ExitClass::Requested(cause) => {
+            let line = line.field("cause", cause_word(*cause));
+            match memory.advice {
+                Some(_) => seen(line, memory),
+                None => line,
+            }
+        }
         ExitClass::Signal { signal: 9 } => line.field("evidence", not_proven(&memory.oom)),
         ExitClass::Relaunch
         | ExitClass::Refused(_)

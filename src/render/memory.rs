@@ -1,7 +1,7 @@
 //! The wording of what is said about memory while the gateway lives.
 
 use super::log_line::LogLine;
-use crate::core::memory::{Outlook, Sample};
+use crate::core::memory::{Outlook, Sample, Shortage};
 
 pub(super) fn short(outlook: &Outlook, how_to_grow: &str) -> LogLine {
     let line = looked_ahead(LogLine::warn("memory is short"), outlook);
@@ -28,6 +28,16 @@ pub(super) fn spent(outlook: &Outlook, restarts: u32, how_to_grow: &str) -> LogL
     looked_ahead(LogLine::error(message), outlook)
         .field("restarts", restarts)
         .field("fix", how_to_grow)
+}
+
+/// Adds why a gateway is slow, where memory is.
+pub(super) fn slowed(line: LogLine, short: Option<&Shortage>) -> LogLine {
+    let Some(short) = short else { return line };
+    let why =
+        "memory is short: what its program needs is given up and read from the disk over and over";
+    numbers(line.field("why", why), &short.sample)
+        .field("disk_faults", format!("{}/s", short.faults_per_s))
+        .field("fix", &short.how_to_grow)
 }
 
 fn looked_ahead(line: LogLine, outlook: &Outlook) -> LogLine {

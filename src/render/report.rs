@@ -120,9 +120,21 @@ pub fn report(report: &Report) -> LogLine {
         Report::Started { attempt, pid } => LogLine::info("gateway started")
             .field("pid", pid)
             .field("attempt", attempt.0),
-        Report::StillStarting { elapsed, pending } => LogLine::info("gateway still starting")
-            .field("elapsed", elapsed)
-            .maybe("waits_for", pending.as_ref()),
+        Report::StillStarting {
+            elapsed,
+            pending,
+            short,
+        } => {
+            let message = "gateway still starting";
+            let line = match short {
+                Some(_) => LogLine::warn(message),
+                None => LogLine::info(message),
+            };
+            let line = line
+                .field("elapsed", elapsed)
+                .maybe("waits_for", pending.as_ref());
+            memory::slowed(line, short.as_deref())
+        }
         Report::Ready { attempt, took } => LogLine::info("gateway ready")
             .field("took", took)
             .field("attempt", attempt.0),
@@ -150,8 +162,9 @@ pub fn report(report: &Report) -> LogLine {
             "fix",
             "node dist/index.js gateway call channels.start --params '{\"channel\":\"<name>\"}'",
         ),
-        Report::NotAnswering { since } => {
-            LogLine::warn("gateway does not answer").field("since", since)
+        Report::NotAnswering { since, short } => {
+            let line = LogLine::warn("gateway does not answer").field("since", since);
+            memory::slowed(line, short.as_deref())
         }
         Report::AnsweringAgain { after } => {
             LogLine::info("gateway answers again").field("after", after)
@@ -171,7 +184,11 @@ pub fn report(report: &Report) -> LogLine {
             cause,
             signal,
             timeout,
-        } => stopping(*cause, signal.as_ref(), *timeout),
+            short,
+        } => {
+            let line = stopping(*cause, signal.as_ref(), *timeout);
+            memory::slowed(line, short.as_deref())
+        }
         Report::StopShortened { timeout } => {
             LogLine::info("another signal shortens the stop").field("kill_in", timeout)
         }
@@ -227,7 +244,7 @@ fn stopping(cause: StopCause, signal: Option<&(String, Option<i32>)>, timeout: M
         StopCause::Hung => LogLine::error("restarting the gateway: it does not answer"),
         StopCause::Memory => LogLine::info("draining the gateway"),
         StopCause::StartTimeout => {
-            LogLine::error("restarting the gateway: its start makes no progress")
+            LogLine::error("restarting the gateway: it was not ready in time")
         }
         StopCause::Restart => LogLine::info("restarting the gateway, drained, as asked for"),
         StopCause::Pause => LogLine::info("draining the gateway for a pause"),

@@ -4,6 +4,7 @@ use crate::support::cgroup::Cgroup;
 use crate::support::real::{NEWEST, READY, Running, SOON, Site};
 use crate::support::skip;
 use serde_json::Value;
+use std::time::Duration;
 
 /// A gateway of 2026.9.6 dies at a heap of 180 MB while it starts, and settles at 260.
 const TOO_SMALL_MB: u32 = 120;
@@ -77,6 +78,24 @@ fn a_cgroup_that_is_too_small_is_told_with_the_kernels_count_and_clawkeeper_live
 #[ignore = "needs a third gateway: tests/gateways/install.sh 2026.6.11"]
 fn a_cgroup_that_is_too_small_is_told_on_node_22_too() {
     cgroup_too_small(ON_NODE_22);
+}
+
+#[test]
+#[ignore = "needs a third gateway: tests/gateways/install.sh 2026.6.11"]
+fn a_gateway_that_lives_on_reading_its_program_over_and_over_is_told_with_that_reason() {
+    let Some(group) = Cgroup::new(300 << 20) else {
+        return skip("no memory cgroup can be made here");
+    };
+    let site = Site::new(ON_NODE_22);
+    let mut keeper = site.keep_with_mounts(&[], &group.enter());
+    // While it starts, or once it no longer answers.
+    let line = keeper.wait_for_line(Duration::from_secs(300), "why=\"memory is short");
+    group.set_limit(8 << 30);
+    println!("{line}");
+    assert!(line.contains(" disk_faults="), "{line}");
+    assert!(line.contains(" fix="), "{line}");
+    site.wait_until_ready(&keeper);
+    assert_eq!(keeper.stop().0, Some(0));
 }
 
 fn cgroup_too_small(version: &'static str) {

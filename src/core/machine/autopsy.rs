@@ -49,6 +49,13 @@ impl Core {
             &self.policy.memory.heap,
             &self.policy.how_to_grow,
         );
+        if matches!(named, ExitClass::Requested(cause) if cause.is_of_slowness())
+            && let Some(short) = self.shortage()
+        {
+            memory.advice = Some(Advice::Grow {
+                how: short.how_to_grow,
+            });
+        }
         let report = Report::Exited {
             attempt: self.attempt,
             pid,

@@ -3,6 +3,7 @@
 use super::super::action::{Action, Report};
 use super::super::event::Attempt;
 use super::super::exit_class::{Marker, StopCause};
+use super::super::memory::Faults;
 use super::super::oom::OomEvidence;
 use super::super::readiness::{
     self, ListenVerdict, Listener, ProbeOutcome, ProbeTarget, Progress, StartVerdict,
@@ -42,6 +43,8 @@ pub(super) struct Boot {
     answering_since: Option<Mono>,
     progress: Progress,
     progress_at: Mono,
+    #[serde(default)]
+    pub(super) faults: Faults,
     pending: Option<String>,
     say_starting_at: Mono,
     /// When the first probe in a row was sent that was not answered, once ready.
@@ -109,6 +112,7 @@ impl Core {
             answering_since: None,
             progress: Progress::default(),
             progress_at: now,
+            faults: Faults::default(),
             pending: None,
             say_starting_at: now.plus(SAY_STARTING),
             silent_since: None,
@@ -197,11 +201,17 @@ impl Core {
         if starting && now >= boot.say_starting_at {
             boot.say_starting_at = now.plus(SAY_STARTING);
             let elapsed = now.since(boot.started);
+            let pending = boot.pending.clone();
+            let short = self.shortage();
             out.push(Action::Report(Report::StillStarting {
                 elapsed,
-                pending: boot.pending.clone(),
+                pending,
+                short,
             }));
         }
+        let Some(boot) = self.boot.as_mut() else {
+            return;
+        };
         if boot.probe_at.is_some_and(|at| now >= at) {
             boot.probe_at = None;
             boot.probe_again = false;
@@ -335,10 +345,11 @@ impl Core {
         progress: Progress,
         out: &mut Vec<Action>,
     ) {
-        if readiness::is_alive(outcome)
-            && let Some(boot) = &mut self.boot
-        {
-            boot.probe_took = Some(now.since(boot.probe_sent));
+        if let Some(boot) = &mut self.boot {
+            boot.faults.note(now, progress.major_faults);
+            if readiness::is_alive(outcome) {
+                boot.probe_took = Some(now.since(boot.probe_sent));
+            }
         }
         match self.phase {
             Phase::Starting => self.on_start_probe(now, target, outcome, progress, out),
@@ -460,9 +471,15 @@ impl Core {
         }
         if !boot.silence_said && silence.0 * 2 >= timeout.0 {
             boot.silence_said = true;
-            out.push(Action::Report(Report::NotAnswering { since: silence }));
+            let short = self.shortage();
+            out.push(Action::Report(Report::NotAnswering {
+                since: silence,
+                short,
+            }));
         }
-        boot.probe_at = Some(now.plus(SILENT_PROBE.min(interval)));
+        if let Some(boot) = &mut self.boot {
+            boot.probe_at = Some(now.plus(SILENT_PROBE.min(interval)));
+        }
     }
 
     pub(super) fn on_listeners(&self, listeners: &[Listener], out: &mut Vec<Action>) {

@@ -2,7 +2,7 @@
 
 use super::super::action::{Action, Report};
 use super::super::exit_class::StopCause;
-use super::super::memory::{Sample, Verdict, Watch};
+use super::super::memory::{Sample, Shortage, Verdict, Watch};
 use super::super::time::Mono;
 use super::{Core, Phase};
 
@@ -48,6 +48,12 @@ impl Core {
                 }));
             }
         }
+    }
+
+    /// Whether want of memory is why the gateway is slow.
+    pub(super) fn shortage(&self) -> Option<Box<Shortage>> {
+        let (boot, sample) = (self.boot.as_ref()?, self.memory.series().last()?);
+        Shortage::of(sample, boot.faults, &self.policy.how_to_grow).map(Box::new)
     }
 
     /// Since when the gateway's memory says something of a leak; `None` while it starts or stops.

@@ -53,6 +53,7 @@ impl Core {
                         cause: *cause,
                         signal,
                         timeout,
+                        short: None,
                     }));
                 } else if now.since(*asked_at) >= SAME_SIGNAL {
                     (*signals, *asked_at) = (*signals + 1, now);
@@ -102,6 +103,11 @@ impl Core {
             StopCause::Hung | StopCause::StartTimeout => self.policy.stop_timeout.min(DEAF_GRACE),
         };
         let signals = u32::from(cause == StopCause::Shutdown);
+        let short = if cause.is_of_slowness() {
+            self.shortage()
+        } else {
+            None
+        };
         self.phase = Phase::Stopping {
             cause,
             kill_at: now.plus(timeout),
@@ -114,6 +120,7 @@ impl Core {
             cause,
             signal,
             timeout,
+            short,
         }));
     }
 
@@ -293,5 +300,6 @@ fn say_stopping(name: String, sender: Option<i32>, out: &mut Vec<Action>) {
         cause: StopCause::Shutdown,
         signal: Some((name, sender)),
         timeout: Millis(0),
+        short: None,
     }));
 }

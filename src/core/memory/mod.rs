@@ -4,11 +4,13 @@
 
 mod sample;
 mod series;
+mod shortage;
 mod trend;
 mod watch;
 
 pub use sample::{Kib, LimitFrom, Sample};
 pub use series::{Point, Series};
+pub use shortage::{Faults, Shortage};
 pub use trend::Rise;
 pub use watch::{HeapBounds, Marks, MemoryPolicy, Outlook, Verdict, Watch};
 

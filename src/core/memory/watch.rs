@@ -33,7 +33,7 @@ const HOUR: Millis = Millis::from_secs(3_600);
 /// What is left lasts at least this much longer than the longest drain when a restart begins.
 const LEAST_HORIZON: Millis = Millis::from_secs(60);
 /// Waiting for memory this much of the time is the kernel's own word that it is too little, in hundredths of a percent.
-const STALLED: u16 = 3_000;
+pub(super) const STALLED: u16 = 3_000;
 
 /// After it is ready a gateway goes on growing for a while: three times as long as its start took, within bounds.
 const SETTLING: [Millis; 2] = [Millis::from_secs(15), Millis::from_secs(300)];

@@ -11,7 +11,7 @@ use super::super::log;
 use super::super::memory::Sampler;
 use super::super::oom::OomWatch;
 use super::super::probe;
-use super::super::proc::Proc;
+use super::super::proc::{Proc, Stat};
 use super::super::reap::{self, Leftovers};
 use super::super::relay::Drain;
 use super::super::rollback;
@@ -341,9 +341,11 @@ impl Supervisor {
             let limit = timeout.to_duration() + PROBE_SLACK;
             let outcome = tokio::time::timeout(limit, question).await;
             let outcome = outcome.unwrap_or(ProbeOutcome::TimedOut);
+            let stat = proc.stat(pid);
             let progress = Progress {
                 output_bytes: relay.stats().read_bytes,
-                cpu_ms: proc.stat(pid).map_or(0, |stat| stat.cpu_ms()),
+                cpu_ms: stat.as_ref().map_or(0, Stat::cpu_ms),
+                major_faults: stat.map_or(0, |stat| stat.major_faults),
             };
             let _ = sender
                 .send(Event::ProbeFinished {

@@ -313,6 +313,7 @@ fn probe(attempt: Attempt, outcome: ProbeOutcome) -> Event {
         progress: Progress {
             output_bytes: 10,
             cpu_ms: 10,
+            major_faults: 3,
         },
     }
 }

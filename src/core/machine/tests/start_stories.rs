@@ -1,7 +1,7 @@
 //! Stories of starting, crashing and hanging.
 
 use super::telling::{FOREVER, KILLED, classes, gaps, holds, refused, with_lives};
-use super::world::{Life, Newest};
+use super::world::{Life, Memory, Newest};
 use crate::core::action::{HoldWhy, Report};
 use crate::core::event::Event;
 use crate::core::exit_class::{ExitClass, ExitStatus, Marker, Refusal, StopCause};
@@ -58,6 +58,70 @@ fn a_start_that_only_ever_makes_progress_is_given_up_after_four_timeouts() {
     host.run_until_phase("running");
     let gap = gaps(&host)[0];
     assert!((480_000..483_000).contains(&gap), "{gap}");
+}
+
+#[test]
+fn a_start_that_only_reads_its_program_over_and_over_says_so_at_each_step_and_when_it_is_given_up()
+{
+    let mut host = with_lives(vec![Life {
+        ready_after: None,
+        works_until: FOREVER,
+        memory: Memory::Thrashes(40),
+        ..Life::HEALTHY
+    }]);
+    host.run_until_phase("running");
+    let short = |report: &Report| match report {
+        Report::StillStarting { short, .. } | Report::Stopping { short, .. } => {
+            Some(short.as_ref().map_or(0, |it| it.faults_per_s))
+        }
+        _ => None,
+    };
+    let told: Vec<u64> = host.reports.iter().filter_map(|it| short(&it.1)).collect();
+    assert_eq!(told.len(), 8, "seven minutes, and the end: {told:?}");
+    assert!(told.iter().all(|it| (39..=40).contains(it)), "{told:?}");
+    let grows = |report: &Report| matches!(report, Report::Exited { memory, .. } if memory.advice.is_some());
+    assert_eq!(host.said(grows), 1);
+}
+
+#[test]
+fn a_slow_start_with_memory_to_spare_is_not_blamed_on_memory() {
+    let mut host = with_lives(vec![Life {
+        ready_after: Some(240_000),
+        works_until: 240_000,
+        ..Life::HEALTHY
+    }]);
+    host.run_until_phase("running");
+    let blamed = |report: &Report| matches!(report, Report::StillStarting { short: Some(_), .. });
+    assert_eq!(host.said(blamed), 0);
+}
+
+#[test]
+fn a_gateway_that_hangs_for_want_of_memory_is_told_with_that_reason() {
+    let mut host = with_lives(vec![Life {
+        deaf: Some((20_000, FOREVER)),
+        memory: Memory::Thrashes(200),
+        ..Life::HEALTHY
+    }]);
+    host.run_until(200_000);
+    let hung = StopCause::Hung;
+    for (count, what) in [
+        (
+            host.said(|it| matches!(it, Report::NotAnswering { short: Some(_), .. })),
+            "silent",
+        ),
+        (
+            host.said(
+                |it| matches!(it, Report::Stopping { cause, short: Some(_), .. } if *cause == hung),
+            ),
+            "stopped",
+        ),
+        (
+            host.said(|it| matches!(it, Report::Exited { memory, .. } if memory.advice.is_some())),
+            "ended",
+        ),
+    ] {
+        assert_eq!(count, 1, "{what}: {:?}", host.reports);
+    }
 }
 
 #[test]

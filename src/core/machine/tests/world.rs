@@ -321,6 +321,8 @@ pub(super) enum Memory {
     Flat(u32),
     /// So many MB more each second, until the kernel kills it.
     Leaks(u32),
+    /// All but 100 MB, and so many pages of it a second are read from the disk.
+    Thrashes(u64),
 }
 
 pub(super) const MEMORY: Kib = Kib::of_mb(2_048);
@@ -329,6 +331,7 @@ impl Memory {
     pub(super) fn at(self, age: u64) -> Kib {
         match self {
             Self::Flat(mb) => Kib::of_mb(mb),
+            Self::Thrashes(_) => MEMORY.less(Kib::of_mb(100)),
             Self::Leaks(pace) => {
                 let more = age.saturating_mul(pace.into()) * 1_024 / 1_000;
                 Kib(u32::try_from(more + (700 << 10)).unwrap_or(u32::MAX)).min(MEMORY)
@@ -336,10 +339,18 @@ impl Memory {
         }
     }
 
+    /// Major faults so far.
+    pub(super) const fn faults(self, age: u64) -> u64 {
+        match self {
+            Self::Flat(_) | Self::Leaks(_) => 0,
+            Self::Thrashes(per_s) => age.saturating_mul(per_s) / 1_000,
+        }
+    }
+
     /// When nothing is left.
     pub(super) fn ends_after(self) -> Option<u64> {
         match self {
-            Self::Flat(_) => None,
+            Self::Flat(_) | Self::Thrashes(_) => None,
             Self::Leaks(pace) => Some(u64::from(MEMORY.mb() - 700) * 1_000 / u64::from(pace)),
         }
     }

@@ -199,6 +199,7 @@ impl FakeHost {
                 let progress = Progress {
                     output_bytes: age.min(gateway.life.works_until) / 100,
                     cpu_ms: 0,
+                    major_faults: gateway.life.memory.faults(age),
                 };
                 let is_ready = gateway.life.ready_after.is_some_and(|at| age >= at);
                 let says_ready = gateway.life.says.iter().any(|it| it.1 == Marker::Ready);
