@@ -91,6 +91,7 @@ impl Core {
         self.phase = Phase::Paused {
             until: limit.map(|limit| now.plus(limit)),
         };
+        self.forget_refused_config();
         // Answers that are on their way to a look that was broken off come too late.
         self.attempt.0 += 1;
         self.held_since = None;

@@ -401,7 +401,7 @@ impl Core {
     /// True once clawkeeper was told to end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.wanted != Wanted::Gateway
+        matches!(self.wanted, Wanted::End(_))
     }
 
     /// The memory of the gateway that runs, or of the last one.

@@ -250,6 +250,7 @@ impl Core {
 
     /// Stops trying until something changes; says why once.
     pub(super) fn hold(&mut self, now: Mono, why: HoldWhy, out: &mut Vec<Action>) {
+        self.forget_refused_config();
         let retry_at = now.plus(self.retry_after(&why));
         self.held_since.get_or_insert(now);
         self.chronicle.note_hold(now, &why);

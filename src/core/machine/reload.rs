@@ -243,4 +243,12 @@ impl Core {
         }
         rolls_back
     }
+
+    /// The next look is not the one right after the refusal: by then somebody may have mended the config.
+    /// Should the gateway refuse it once more, it is rolled back then.
+    pub(super) fn forget_refused_config(&mut self) {
+        if self.roll_back_next.take().is_some() {
+            self.refused_config = false;
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Is want of memory why a gateway is slow? A machine that is a little too small does not kill it: the kernel gives up
 //! pages of its program, which is read from the disk again at once, over and over, and the gateway hardly gets on.
 
-use super::sample::{Kib, LimitFrom, Sample};
+use super::sample::{LimitFrom, Sample};
 use super::watch::{Marks, STALLED};
 use crate::core::time::{Millis, Mono};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::memory::Kib;
 
     fn faults(per_s: u64) -> Faults {
         let mut faults = Faults::default();

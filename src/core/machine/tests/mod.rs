@@ -9,6 +9,7 @@ mod memory_stories;
 mod oom_stories;
 mod phases;
 mod properties;
+mod rollback_stories;
 mod sample_events;
 mod start_stories;
 mod status_stories;
