@@ -121,7 +121,7 @@ impl History {
             .max(least)
             .0
             .saturating_mul(1u64.checked_shl(doublings.min(40)).unwrap_or(u64::MAX));
-        let capped = doubled.min(pace.backoff_max.0);
+        let capped = doubled.min(pace.backoff_max.max(least).0);
         // Up to a quarter less, so that many machines that died together do not start together.
         let spread = u128::from(capped / 4) * u128::from(draw) / u128::from(u32::MAX);
         Millis(capped - u64::try_from(spread).unwrap_or(0))
@@ -187,6 +187,20 @@ mod tests {
             .map(|n| history.delay(&KILLED, boot(n, None, n), &PACE, 0).0 / 1000)
             .collect();
         assert_eq!(delays, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn without_any_delay_set_a_row_of_crashes_is_still_not_a_loop_without_a_pause() {
+        let pace = Pace {
+            backoff_min: Millis(0),
+            backoff_max: Millis(0),
+            ..PACE
+        };
+        let mut history = History::default();
+        let delays: Vec<u64> = (0..8)
+            .map(|n| history.delay(&KILLED, boot(n, None, n), &pace, 0).0)
+            .collect();
+        assert_eq!(delays, [0, 0, 0, 0, 0, 10, 10, 10]);
     }
 
     #[test]
@@ -274,10 +288,10 @@ mod tests {
             let pace = Pace { backoff_min: Millis(min), backoff_max: Millis(max), ..PACE };
             let mut history = History { crashes, ..History::default() };
             let Millis(delay) = history.delay(&KILLED, boot(0, None, 1), &pace, draw);
-            prop_assert!(delay <= max);
+            let least = if crashes >= CRASHES_WITHOUT_PAUSE { LEAST_PAUSE.0 } else { 0 };
+            prop_assert!(delay <= max.max(least));
             if crashes >= 1 {
-                let least = if crashes >= CRASHES_WITHOUT_PAUSE { LEAST_PAUSE.0 } else { 0 };
-                let step = min.max(least).saturating_mul(1u64 << (crashes - 1).min(40)).min(max);
+                let step = min.max(least).saturating_mul(1u64 << (crashes - 1).min(40)).min(max.max(least));
                 prop_assert!(delay <= step && delay >= step - step / 4);
             }
         }

@@ -65,7 +65,8 @@ impl TooLarge {
     /// What all of it takes.
     #[must_use]
     pub const fn needed(&self) -> u32 {
-        self.old + self.young + BESIDE_HEAP_MB + HELPERS_MB
+        self.old
+            .saturating_add(self.young + BESIDE_HEAP_MB + HELPERS_MB)
     }
 }
 
@@ -278,6 +279,8 @@ mod tests {
             (1_536 + 96 + 450 + 165, 1_337)
         );
         assert_eq!(choice.too_large(HeapWish::Fitted, 4_096), None);
+        let endless = HeapChoice::ByCommand(u32::MAX).too_large(HeapWish::Fitted, 4_096);
+        assert_eq!(endless.map(|it| it.needed()), Some(u32::MAX));
         assert!(
             HeapChoice::Sized(1_536)
                 .too_large(HeapWish::Mb(1_536), 2_048)

@@ -28,6 +28,10 @@ const RECOMMENDED_MB: u64 = 2048;
 /// (fly.io/docs/machines/guides-examples/machine-sizing): as many CPUs as multiples of it fit both kinds.
 const FLY_MB_PER_CPU: u64 = 2048;
 const FLY_CPUS_MAX: u64 = 16;
+/// Eight shared CPUs are the most of their kind.
+const FLY_SHARED_MOST_MB: u64 = 16_384;
+/// The largest machine there is.
+const FLY_MOST_MB: u64 = 131_072;
 
 /// How a person gives this place more memory: the command where there is one.
 #[must_use]
@@ -77,14 +81,22 @@ fn next_size_mb(present_mb: u64) -> u64 {
 }
 
 fn fly(machine: &str, to_mb: u64, cpus: u64) -> String {
+    if to_mb > FLY_MOST_MB {
+        return "no Fly machine is larger: give the gateway less to do, or find what fills it (CLAWKEEPER_HEAP_DUMP=both)".to_owned();
+    }
     let cpus_needed = (to_mb / FLY_MB_PER_CPU).min(FLY_CPUS_MAX);
     let more_cpus = if cpus_needed > cpus.max(1) {
         format!(" --vm-cpus {cpus_needed}")
     } else {
         String::new()
     };
+    let kind = if to_mb > FLY_SHARED_MOST_MB {
+        " --vm-cpu-kind performance"
+    } else {
+        ""
+    };
     format!(
-        "fly machine update {machine} --vm-memory {to_mb}{more_cpus}, and memory in [[vm]] of fly.toml, or the next deploy undoes it"
+        "fly machine update {machine} --vm-memory {to_mb}{kind}{more_cpus}, and memory in [[vm]] of fly.toml, or the next deploy undoes it"
     )
 }
 
@@ -128,11 +140,12 @@ mod tests {
             (3072, 2, "4096"),
             (4096, 2, "8192 --vm-cpus 4"),
             (8192, 4, "16384 --vm-cpus 8"),
-            (16_384, 8, "32768 --vm-cpus 16"),
-            (65_536, 16, "131072"),
+            (16_384, 8, "32768 --vm-cpu-kind performance --vm-cpus 16"),
+            (65_536, 16, "131072 --vm-cpu-kind performance"),
         ] {
             assert_eq!(command(memory_mb, cpus), format!("{update} {rest}"));
         }
+        assert!(!machine(131_072, 16).contains("fly machine update"));
         assert!(
             machine(1024, 1).contains("[[vm]]"),
             "or the next deploy undoes it"

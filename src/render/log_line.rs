@@ -1,5 +1,6 @@
 //! One log line: a short fact without values, then the values as fields.
 
+use super::plain::moves_a_cursor;
 use crate::settings::LogLevel;
 use std::fmt::Write as _;
 
@@ -106,9 +107,9 @@ impl LogLine {
         let mut text = self.message.to_owned();
         for (name, value) in &self.fields {
             let plain = !value.is_empty()
-                && value
-                    .chars()
-                    .all(|it| !it.is_whitespace() && !it.is_control() && it != '"' && it != '\\');
+                && value.chars().all(|it| {
+                    !it.is_whitespace() && !moves_a_cursor(it) && it != '"' && it != '\\'
+                });
             // Writing to a String cannot fail.
             let _ = if plain {
                 write!(text, " {name}={value}")
@@ -132,7 +133,21 @@ impl LogLine {
 
 /// A JSON string; it is also how a text field with spaces or control characters is written.
 fn quoted(value: &str) -> String {
-    serde_json::Value::from(value).to_string()
+    let json = serde_json::Value::from(value).to_string();
+    if !json.contains(moves_a_cursor) {
+        return json;
+    }
+    // JSON leaves these as they are, and takes them escaped as well.
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if moves_a_cursor(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -144,6 +159,19 @@ mod tests {
         let line = LogLine::info("x").field("path", "/data/a b\n2026 ERROR forged=1");
         assert_eq!(line.to_text(), r#"x path="/data/a b\n2026 ERROR forged=1""#);
         assert!(!line.to_json_fields().contains('\n'));
+    }
+
+    #[test]
+    fn a_value_cannot_act_on_a_terminal() {
+        let name = "a\u{9b}31m\u{7f}\u{202e}\u{1b}[2J";
+        let line = LogLine::info("x").field("name", name);
+        assert_eq!(
+            line.to_text(),
+            r#"x name="a\u009b31m\u007f\u202e\u001b[2J""#
+        );
+        let json = format!("{{{}}}", line.to_json_fields());
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["name"], name);
     }
 
     #[test]

@@ -1,5 +1,16 @@
 //! Text of others, fit for a terminal and a file: no colours, and nothing that moves a cursor.
 
+/// Whether a terminal does something else with it than to show it.
+pub(super) const fn moves_a_cursor(character: char) -> bool {
+    matches!(
+        character,
+        // C1 controls act on a terminal like their escape sequences.
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+        // Bidirectional overrides make a text look like another one.
+        | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
 /// The line without escape sequences and control characters; a tab becomes a blank.
 #[must_use]
 pub fn plain(line: &str) -> String {
@@ -16,10 +27,7 @@ pub fn plain(line: &str) -> String {
                 }
             }
             '\t' => out.push(' '),
-            // C1 controls act on a terminal like their escape sequences.
-            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {}
-            // Bidirectional overrides make a text look like another one.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            acts if moves_a_cursor(acts) => {}
             plain => out.push(plain),
         }
     }

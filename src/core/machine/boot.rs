@@ -398,9 +398,8 @@ impl Core {
         if let ProbeOutcome::Answered { body, .. } = outcome {
             boot.answering_since.get_or_insert(now);
             boot.pending = body.as_ref().and_then(|body| {
-                body.pending_reason
-                    .clone()
-                    .or_else(|| body.failing.first().cloned())
+                let word = body.pending_reason.as_ref().or(body.failing.first());
+                word.map(|word| word.chars().take(WORD_MAX).collect())
             });
         }
         let young = now.since(boot.started) < YOUNG_START;
@@ -511,12 +510,12 @@ impl Boot {
     }
 
     pub(super) fn status(&self, now: Mono) -> GatewayStatus {
-        let waits_for = self.pending.as_deref().filter(|_| self.ready.is_none());
+        let waits_for = self.pending.clone().filter(|_| self.ready.is_none());
         GatewayStatus {
             pid: self.pid,
             up_for: now.since(self.started),
             ready_for: self.ready.map(|at| now.since(at)),
-            waits_for: waits_for.map(|it| it.chars().take(WORD_MAX).collect()),
+            waits_for,
             silent_for: self.silent_since.map(|at| now.since(at)),
             probe_took: self.probe_took,
             channels_suppressed: self.channels_suppressed,

@@ -406,7 +406,7 @@ fn next_look(last: Option<&Sample>, sample: &Sample, left: Kib) -> Millis {
     if lost == 0 || elapsed == 0 {
         return steady;
     }
-    let lasts = u64::from(left.0) * elapsed / lost;
+    let lasts = u64::from(left.0).saturating_mul(elapsed) / lost;
     Millis(lasts / LOOKS_BEFORE_THE_END).clamp(CLOSEST, steady)
 }
 

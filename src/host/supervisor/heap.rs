@@ -53,7 +53,17 @@ impl Sized {
     pub(super) fn in_words(&self) -> String {
         let mb = |mb: u32, by: &str| format!("{mb}MB ({by})");
         match self.choice {
-            HeapChoice::Sized(size) if self.wish == HeapWish::Fitted => mb(size, "fitted"),
+            HeapChoice::Sized(size) if self.wish == HeapWish::Fitted => {
+                let fits = heap::fits(self.limit_mb).is_some();
+                mb(
+                    size,
+                    if fits {
+                        "fitted"
+                    } else {
+                        "the least that works"
+                    },
+                )
+            }
             HeapChoice::Sized(size) => mb(size, "--heap"),
             HeapChoice::ByCommand(size) => mb(size, "set by the command"),
             HeapChoice::ByEnvironment(size) => mb(size, "set by NODE_OPTIONS"),
