@@ -13,6 +13,7 @@ mod channels;
 mod child;
 mod heap;
 mod incident;
+mod lines;
 mod outset;
 mod reload;
 mod validate;
@@ -31,22 +32,19 @@ use super::oom::OomWatch;
 use super::proc::Proc;
 use super::reap::{self, Leftovers, Next};
 use super::records::{Record, Records};
-use super::relay::{LineEvent, Relay, RelayError, Sinks};
+use super::relay::{Relay, RelayError, Sinks};
 use super::signals::Signals;
 use super::state::InstanceLock;
 use super::timeline;
 use crate::core::action::Ending;
 use crate::core::control::Answer;
 use crate::core::event::{Attempt, Event, Instance};
-use crate::core::exit_class::{ExitStatus, Marker};
+use crate::core::exit_class::ExitStatus;
 use crate::core::history::Recorder;
 use crate::core::machine::Core;
-use crate::core::output::LineEnd;
-use crate::core::reload::Sign;
 use crate::core::time::WallMs;
 use crate::core::timeline::Kind;
 use crate::exit::Exit;
-use crate::gateway;
 use crate::render::LogLine;
 use crate::settings::Settings;
 use nix::unistd::Pid;
@@ -65,12 +63,6 @@ const CHANNEL: usize = 256;
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 const SIGKILL: i32 = 9;
-/// A gateway that says the same about its config over and over says it once in this time.
-const REPEATED: Duration = Duration::from_millis(200);
-
-/// What stands for lines that nobody saw.
-const GAP: &[u8] = b"[...]";
-
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Time for the last records.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
@@ -178,7 +170,7 @@ fn begin(
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let sinks = Sinks::inherited().map_err(StartError::Relay)?;
     let records = Arc::new(Records::open(&launch.state_dir));
-    let on_line = on_line(sender.clone(), Arc::clone(&records));
+    let on_line = lines::on_line(sender.clone(), Arc::clone(&records));
     let relay = Relay::start(sinks, on_line).map_err(StartError::Relay)?;
     let relay = Arc::new(relay);
     log::use_relay(Arc::clone(&relay));
@@ -269,46 +261,6 @@ const fn exit_of(ending: Ending) -> Exit {
         Ending::StopForced => Exit::StopForced,
         Ending::AlreadyRunning => Exit::AlreadyRunning,
     }
-}
-
-/// Sends each marker of an attempt once, and each word about a reload at a bounded rate: a gateway that repeats itself cannot fill the channel.
-fn on_line(
-    sender: mpsc::Sender<Event>,
-    records: Arc<Records>,
-) -> Box<dyn FnMut(LineEvent<'_>) + Send> {
-    let mut current = 0;
-    let mut seen: Vec<Marker> = Vec::new();
-    let mut said = None;
-    Box::new(move |line| {
-        if line.end == LineEnd::Gap {
-            return records.output(clock::wall(), GAP);
-        }
-        records.output(clock::wall(), line.line);
-        if line.attempt != current {
-            current = line.attempt;
-            seen.clear();
-        }
-        if let Some(sign) = gateway::recognise_reload(line.line)
-            && said
-                .is_none_or(|(last, at): (Sign, Instant)| last != sign || at.elapsed() >= REPEATED)
-        {
-            said = Some((sign, Instant::now()));
-            let _ = sender.try_send(Event::ReloadSaid {
-                attempt: Attempt(line.attempt),
-                sign,
-            });
-        }
-        if let Some(marker) = gateway::recognise_line(line.line)
-            && !seen.contains(&marker)
-        {
-            seen.push(marker);
-            // Full only if the loop has stopped taking events in, and then nobody would read it.
-            let _ = sender.try_send(Event::LineSeen {
-                attempt: Attempt(line.attempt),
-                marker,
-            });
-        }
-    })
 }
 
 impl Supervisor {
