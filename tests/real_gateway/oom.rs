@@ -88,7 +88,7 @@ fn a_gateway_that_lives_on_reading_its_program_over_and_over_is_told_with_that_r
     };
     let site = Site::new(ON_NODE_22);
     let mut keeper = site.keep_with_mounts(&[], &group.enter());
-    // While it starts, or once it no longer answers.
+    // While it starts, or once it no longer answers; now and then it settles instead.
     let line = keeper.wait_for_line(Duration::from_secs(300), "why=\"memory is short");
     group.set_limit(8 << 30);
     println!("{line}");

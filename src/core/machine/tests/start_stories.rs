@@ -70,11 +70,12 @@ fn a_start_that_only_reads_its_program_over_and_over_says_so_at_each_step_and_wh
         ..Life::HEALTHY
     }]);
     host.run_until_phase("running");
-    let short = |report: &Report| match report {
-        Report::StillStarting { short, .. } | Report::Stopping { short, .. } => {
+    let short = |report: &Report| {
+        if let Report::StillStarting { short, .. } | Report::Stopping { short, .. } = report {
             Some(short.as_ref().map_or(0, |it| it.faults_per_s))
+        } else {
+            None
         }
-        _ => None,
     };
     let told: Vec<u64> = host.reports.iter().filter_map(|it| short(&it.1)).collect();
     assert_eq!(told.len(), 8, "seven minutes, and the end: {told:?}");
