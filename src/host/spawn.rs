@@ -2,9 +2,9 @@
 //!
 //! Why not `std::process::Command`: it cannot restore an inherited signal state (it empties the
 //! mask and resets SIGPIPE), it names no failing step, and a child's set-up in `pre_exec` runs after
-//! its own. Why no pipe for errors: `CLONE_VFORK` suspends us until the child has executed or
-//! ended, so the child writes what failed into shared memory, and that works without a free
-//! descriptor too.
+//! its own. What failed the child writes into shared memory. `CLONE_VFORK` suspends us until it has
+//! executed or ended; a child with another uid, which others could stop on the way, is waited for by
+//! a pipe that closes itself, see [`exec`].
 //!
 //! Between clone and exec only system calls are made and nothing is allocated; every string is
 //! ready before. Ids are set by plain system calls: glibc's wrappers would signal our threads.
@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "this module starts processes")]
 
 mod child;
+mod exec;
 mod shared;
 mod strings;
 
@@ -219,7 +220,16 @@ fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
         mask,
         ignored,
     };
-    let pid = clone_and_run(&mut plan, &shared)?;
+    let pid = if plan.ids.is_some() {
+        let seen = exec::Seen::new().map_err(|errno| (Stage::Clone, errno))?;
+        let pid = clone_and_run(&mut plan, &shared, 0)?;
+        seen.wait(pid).map_err(|errno| (Stage::Exec, errno))?;
+        pid
+    } else if plan.oom_score_adj.is_some() {
+        clone_and_run(&mut plan, &shared, libc::CLONE_VFORK)?
+    } else {
+        clone_and_run(&mut plan, &shared, libc::CLONE_VFORK | libc::CLONE_VM)?
+    };
     let outcome = plan.outcome;
     if let Some(failure) = outcome.failure() {
         collect(pid);
@@ -234,22 +244,19 @@ fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
 /// A child that has to change who it is gets a copy of our memory; any other borrows ours, as
 /// posix_spawn(3) does it, which saves copying page tables.
 ///
-/// A borrower with the gateway's uid could be stopped by the gateway's processes and we with it,
-/// and would make our own memory non-dumpable; a borrower's OOM score can spread to its lender.
-fn clone_and_run(plan: &mut Plan<'_>, shared: &Shared) -> Result<Pid, Failure> {
-    let memory = if plan.ids.is_some() || plan.oom_score_adj.is_some() {
-        0
-    } else {
-        libc::CLONE_VM
-    };
+/// A borrower with the gateway's uid would make our own memory non-dumpable, and could be stopped
+/// by the gateway's processes; as long as it is, whoever shares its memory or waits for it as
+/// vfork(2) does waits too. A borrower's OOM score can spread to its lender.
+fn clone_and_run(plan: &mut Plan<'_>, shared: &Shared, sharing: c_int) -> Result<Pid, Failure> {
     let mask = SignalSet::ALL.block();
-    // SAFETY: the stack is unused, aligned and lives until `shared` is dropped. CLONE_VFORK keeps
-    // us suspended while the child runs `enter`, so nothing here is used by both at once.
+    // SAFETY: the stack is unused, aligned and lives until `shared` is dropped. The child has a copy
+    // of all else, or CLONE_VFORK keeps us suspended while it runs `enter`: nothing here but the
+    // atomics of `shared` is used by both at once.
     let pid = unsafe {
         libc::clone(
             child::enter,
             shared.stack_top(),
-            memory | libc::CLONE_VFORK | libc::SIGCHLD,
+            sharing | libc::SIGCHLD,
             ptr::from_mut(plan).cast(),
         )
     };
@@ -414,6 +421,44 @@ mod tests {
         assert_eq!(lines[..5], ["65534", "65533", "65533 65532", "/", "500"]);
         assert_eq!(lines[5], "NoNewPrivs:\t1");
         assert_eq!(lines[6], lines[7], "it leads a group of its own");
+    }
+
+    #[test]
+    fn whoever_stops_all_processes_of_the_gateways_user_holds_up_no_start() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: only root can become somebody else");
+            assert!(std::env::var_os("CI").is_none(), "skipped in CI");
+            return;
+        }
+        let gateway = || Credentials {
+            uid: Uid::from_raw(54_399),
+            gid: Gid::from_raw(54_399),
+            groups: Vec::new(),
+        };
+        let end = |pid: Pid| {
+            nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it was not reaped");
+            nix::sys::wait::waitpid(pid, None).expect("our child");
+        };
+        let stopper = spawn(Spec {
+            credentials: Some(gateway()),
+            parent_death_signal: Some(Signal::SIGKILL),
+            ..spec(
+                "sh",
+                &["-c", "while :; do kill -s STOP -- -1; done 2>/dev/null"],
+            )
+        });
+        let stopper = stopper.expect("sh runs").pid;
+        for _ in 0..20 {
+            let started = spawn(Spec {
+                credentials: Some(gateway()),
+                ..spec("sleep", &["1000"])
+            });
+            match started {
+                Ok(started) => end(started.pid),
+                Err(error) => assert_eq!(error.errno, Errno::ETIMEDOUT, "{error}"),
+            }
+        }
+        end(stopper);
     }
 
     #[test]

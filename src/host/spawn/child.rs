@@ -47,7 +47,8 @@ pub(super) extern "C" fn enter(plan: *mut c_void) -> c_int {
 }
 
 /// The order matters: the OOM score while we may still write it, descriptors before the ids could
-/// forbid them, the death signal after the ids (which clear it), the signal mask last of all.
+/// forbid them, the death signal after the ids (which clear it), the signal mask last of all and
+/// after every handler. From the ids on others may stop us, so what can come before does.
 fn set_up(plan: &Plan<'_>) -> Result<(), Failure> {
     // SAFETY: system calls on numbers and on pointers that the Plan keeps valid.
     unsafe {
@@ -70,6 +71,15 @@ fn set_up(plan: &Plan<'_>) -> Result<(), Failure> {
             if let Some(stream) = stream {
                 check(Stage::Stdio, libc::dup2(stream, target))?;
             }
+        }
+        for signal in 1..=LAST_SIGNAL {
+            let is_ignored = plan.ignored.contains(signal);
+            let disposition = if is_ignored {
+                libc::SIG_IGN
+            } else {
+                libc::SIG_DFL
+            };
+            set_disposition(signal, disposition);
         }
         if let Some((uid, gid)) = plan.ids {
             let groups = &plan.groups;
@@ -100,18 +110,6 @@ fn set_up(plan: &Plan<'_>) -> Result<(), Failure> {
         if !plan.cwd.is_null() {
             check(Stage::WorkingFolder, libc::chdir(plan.cwd))?;
         }
-    }
-    // Every handler goes before the mask does: none of the parent's may run here.
-    for signal in 1..=LAST_SIGNAL {
-        let ignored = plan.ignored.contains(signal);
-        set_disposition(
-            signal,
-            if ignored {
-                libc::SIG_IGN
-            } else {
-                libc::SIG_DFL
-            },
-        );
     }
     plan.mask.set_as_mask();
     Ok(())
