@@ -1,12 +1,13 @@
 //! The gateway's process: how it is started, and the signals it gets.
 
+use super::super::folder::FileOwner;
 use super::super::launch::Launch;
 use super::super::relay::Attachment;
 use super::super::spawn::{self, SignalSetup, SpawnError, Spec};
 use crate::core::event::Attempt;
 use crate::settings::MARK;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, fchown};
 use std::ffi::OsString;
 
 /// How much sooner than us the kernel shall take the gateway when memory runs out, of 1000.
@@ -28,6 +29,12 @@ impl Child {
         output: Attachment,
         node_options: Vec<OsString>,
     ) -> Result<Self, SpawnError> {
+        if let Some(FileOwner { uid, gid }) = launch.account.file_owner() {
+            for pipe in [&output.stdout, &output.stderr] {
+                // As container runtimes do it: else /dev/stdout, which opens the pipe anew, is closed to the gateway.
+                let _ = fchown(pipe, Some(uid.into()), Some(gid.into()));
+            }
+        }
         let mut environment = launch.environment.clone();
         let mark = format!("{}.{}", std::process::id(), attempt.0);
         environment.push((OsString::from(MARK), mark.into()));
