@@ -9,6 +9,7 @@ mod support;
 
 use nix::libc;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::keeper::{CONFIG, Kept, Plan, snapshot};
@@ -251,6 +252,76 @@ fn a_second_clawkeeper_names_the_first_and_touches_nothing() {
     assert_eq!(but_for_the_history(snapshot(&plan.state())), before);
     assert_eq!(plan.diary("boot").len(), 1);
     assert_eq!(first.stop().status, "exit 0");
+}
+
+#[test]
+fn a_bare_shell_beside_a_running_clawkeeper_sees_what_it_sees() {
+    let plan = Plan::new(Place::Pid1).env("OPENCLAW_GATEWAY_TOKEN", "t0ken-t0ken-t0ken");
+    let kept = plan.start();
+    kept.wait_until_ready();
+    let out = plan.file("out");
+    let said = |command: &str| {
+        kept.enter(&format!(
+            "cd / && env -i PATH=/usr/bin:/bin {} {command} > '{}' 2>&1; true",
+            clawkeeper().display(),
+            out.display()
+        ));
+        read_lossy(&out)
+    };
+    for (command, part) in [
+        ("check", "keeps this state folder"),
+        ("check", "the gateway runs: pid "),
+        ("events", "gateway ready"),
+        ("logs", "gateway ready"),
+        ("status", "ready for"),
+        ("restart --timeout 30s", "ready"),
+    ] {
+        // What is kept is written beside the loop, a moment later.
+        poll_until(PATIENCE, command, || {
+            let said = said(command);
+            if said.contains(part) {
+                Ok(())
+            } else {
+                Err(said)
+            }
+        });
+    }
+    kept.stop();
+}
+
+#[test]
+fn check_beside_a_gateway_it_may_not_look_into_finds_no_fault() {
+    if !nix::unistd::geteuid().is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return skip("needs root and setpriv");
+    }
+    let plan = Plan::new(Place::Subreaper)
+        .env("CLAWKEEPER_USER", "1000:1000")
+        .programs_for_everybody();
+    fs::set_permissions(plan.file("."), fs::Permissions::from_mode(0o777)).expect("ours");
+    let kept = plan.start();
+    kept.wait_until_ready();
+    // What an engine leaves of root's capabilities lets it see no environment and no socket of another user.
+    let mut command = Command::new("/usr/bin/setpriv");
+    plan.surround(&mut command);
+    let less = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+    command
+        .args(less)
+        .arg(clawkeeper())
+        .arg("check")
+        .args([
+            "--",
+            "node",
+            "dist/index.js",
+            "gateway",
+            "--bind",
+            "loopback",
+        ])
+        .args(["--port", &plan.port().to_string()]);
+    let output = command.output().expect("setpriv");
+    let said = format!("{output:?}");
+    assert!(said.contains("the gateway runs: pid "), "{said}");
+    assert!(!said.contains("HOLD"), "{said}");
+    kept.stop();
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! `check`: the whole preflight, changing nothing. The exit code says the worst finding.
 
+use super::Check;
+use super::surroundings::{self, Surroundings, looked_at};
 use super::tell::{print, say};
-use super::{Check, looked_at};
 use crate::core::action::{ConfigProblem, HoldWhy};
 use crate::core::config::{ConfigFacts, ConfigState, Finding, Severity};
 use crate::core::leftovers::{self, ProcessFacts, ProcessVerdict};
@@ -92,7 +93,16 @@ impl Findings {
 }
 
 pub(super) fn run(check: &Check) -> Exit {
-    let (launch, settings) = match looked_at(check.command.clone()) {
+    let found = if check.command.is_empty() {
+        surroundings::find().map(
+            |Surroundings {
+                 launch, settings, ..
+             }| (launch, settings),
+        )
+    } else {
+        looked_at(check.command.clone())
+    };
+    let (launch, settings) = match found {
         Ok(found) => found,
         Err(exit) => return exit,
     };
@@ -107,8 +117,10 @@ pub(super) fn run(check: &Check) -> Exit {
     let (config, parsed) = config_file::read(&launch, settings.internal_port);
     let proc = Proc::default();
     let port = launch.port(parsed.as_ref().map(|parsed| &parsed.value));
-    let (processes, port_busy) = find_leftovers::find(&launch, &proc, port, None);
-    examine_processes(&processes, keeper, (port, port_busy), &mut findings);
+    let private = state::readable_private(&launch.state_dir).ok().flatten();
+    let child = private.and_then(|folder| state::read_child(&folder));
+    let (processes, port_busy) = find_leftovers::find(&launch, &proc, port, child.as_ref());
+    examine_processes(&processes, &proc, keeper, (port, port_busy), &mut findings);
     examine_locks(&lock_files::find(&launch, &proc), &mut findings);
     examine_config(config, &launch, &settings, &mut findings);
     examine_alerts(&launch, &settings, &mut findings);
@@ -161,6 +173,7 @@ fn examine_volume(launch: &Launch, settings: &Settings, findings: &mut Findings)
 
 fn examine_processes(
     processes: &[ProcessFacts],
+    proc: &Proc,
     keeper: Option<i32>,
     (port, port_busy): (u16, bool),
     findings: &mut Findings,
@@ -172,11 +185,10 @@ fn examine_processes(
         let is_kept = keeper == Some(process.ppid) || process.parent_name.starts_with("clawkeeper");
         match leftovers::judge(process) {
             ProcessVerdict::Leftover(_) | ProcessVerdict::LiveGateway if is_kept => {
-                findings.add(
-                    Level::Ok,
-                    "process",
-                    format!("the gateway runs: pid {}", process.pid),
-                );
+                let message = format!("the gateway runs: pid {}", process.pid);
+                findings.add(Level::Ok, "process", message);
+                // Root of a container may not see what a process of another user listens on.
+                holder_named |= proc.socket_inodes(process.pid).is_none();
             }
             ProcessVerdict::Leftover(_) => findings.add(
                 Level::Heal,
@@ -352,6 +364,7 @@ mod tests {
             let mut findings = Findings::default();
             examine_processes(
                 std::slice::from_ref(&gateway),
+                &Proc::default(),
                 keeper,
                 (3000, true),
                 &mut findings,

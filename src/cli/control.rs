@@ -1,7 +1,8 @@
 //! `status`, `restart`, `pause` and `resume`: asks the clawkeeper that runs, over its control socket.
 
+use super::surroundings::{self, Surroundings};
 use super::tell::{complain, say};
-use super::{fail, length_of_time, looked_at};
+use super::{fail, length_of_time};
 use crate::core::control::{Op, Progress, Seen, progress};
 use crate::core::time::{Millis, WallMs};
 use crate::exit::Exit;
@@ -141,7 +142,9 @@ struct Silence {
 
 impl Line {
     fn new() -> Result<Self, Exit> {
-        let (launch, settings) = looked_at(Vec::new())?;
+        let Surroundings {
+            launch, settings, ..
+        } = surroundings::find()?;
         let runtime = probe::runtime().map_err(|error| {
             complain(format_args!("cannot ask: {error}"));
             Exit::Host

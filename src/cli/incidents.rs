@@ -1,7 +1,8 @@
 //! `incidents`: what was kept of deaths, from the files alone: no supervisor need run.
 
+use super::fail;
+use super::surroundings::{self, Surroundings};
 use super::tell::{complain, print, say};
-use super::{fail, looked_at};
 use crate::exit::Exit;
 use crate::host::incidents::{self, Kept};
 use crate::render::{self, Bar};
@@ -44,7 +45,7 @@ This reads files only and needs no running clawkeeper.
 Exit codes: 0; 66 when there is no such incident or it cannot be read; 71 when the folder cannot be read.";
 
 pub(super) fn run(options: &Incidents) -> Exit {
-    let (launch, _) = match looked_at(Vec::new()) {
+    let Surroundings { launch, .. } = match surroundings::find() {
         Ok(found) => found,
         Err(exit) => return exit,
     };

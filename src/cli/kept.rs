@@ -1,7 +1,8 @@
 //! Shows lines that a clawkeeper keeps in our folder, and follows them. No supervisor need run.
 
+use super::surroundings::{self, Surroundings};
 use super::tell::complain;
-use super::{fail, length_of_time, looked_at};
+use super::{fail, length_of_time};
 use crate::core::time::{Millis, WallMs};
 use crate::exit::Exit;
 use crate::host::folder::{FileError, errno_of};
@@ -44,7 +45,7 @@ pub(super) fn print(
     what: &str,
     show: impl Fn(&[u8]) -> Option<Shown>,
 ) -> Exit {
-    let (launch, _) = match looked_at(Vec::new()) {
+    let Surroundings { launch, .. } = match surroundings::find() {
         Ok(found) => found,
         Err(exit) => return exit,
     };

@@ -1,7 +1,8 @@
 //! `locks`: every lock with its verdict; with `--clear`, what a start would clear.
 
+use super::Locks;
+use super::surroundings::{self, Surroundings};
 use super::tell::{complain, print, say};
-use super::{Locks, looked_at};
 use crate::core::locks::{self, LockContent, LockVerdict, UnknownWhy};
 use crate::exit::Exit;
 use crate::host::leftovers;
@@ -11,7 +12,7 @@ use crate::render;
 use serde_json::json;
 
 pub(super) fn run(options: &Locks) -> Exit {
-    let (launch, _) = match looked_at(Vec::new()) {
+    let Surroundings { launch, .. } = match surroundings::find() {
         Ok(found) => found,
         Err(exit) => return exit,
     };

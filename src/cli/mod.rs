@@ -14,6 +14,7 @@ mod kept;
 mod locks;
 mod logs;
 mod replay;
+mod surroundings;
 mod tell;
 mod test_alert;
 
@@ -23,11 +24,11 @@ use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
 use crate::host::config_file::chain;
 use crate::host::init::{self, ForwardTo, InitOptions};
-use crate::host::launch::{Launch, LaunchError};
+use crate::host::launch::Launch;
 use crate::host::{defect, early, footprint};
 use crate::host::{log, supervisor};
 use crate::render;
-use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
+use crate::settings::{self, Mode, Settings};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -202,7 +203,7 @@ struct Check {
     /// One JSON object instead of lines
     #[arg(long)]
     json: bool,
-    /// The gateway command to check for [default: the image's]
+    /// The gateway command to check for [default: that of the clawkeeper that runs, else the image's]
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -346,32 +347,8 @@ impl Flags {
 }
 
 fn length_of_time(text: &str) -> Result<Millis, &'static str> {
-    settings::time(text).ok_or("not a length of time such as 3s or 500ms")
+    settings::time(text).ok_or("not a length of time such as 90s, 5m or 250ms")
 }
-
-/// The launch that a command other than `run` looks at: the image's gateway, unless one is named.
-fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
-    log::init(LogLevel::Warn, LogFormat::Text);
-    let environment: Vec<_> = std::env::vars_os().collect();
-    let settings = settings::resolve(&environment, &[])
-        .map_err(|errors| refuse(&errors))?
-        .settings;
-    let argv = if command.is_empty() {
-        gateway::default_command()
-    } else {
-        gateway::unwrapped(command)
-    };
-    let Recognised::Gateway(command) = gateway::recognise(&argv) else {
-        return Err(refuse(&NotAGateway));
-    };
-    let launch = Launch::prepare(argv, command, environment, &settings)
-        .map_err(|error: LaunchError| refuse(&error))?;
-    Ok((launch, settings))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("this command does not start a gateway; try: node dist/index.js gateway")]
-struct NotAGateway;
 
 /// Colours where a person looks at the output and has not forbidden them (no-color.org).
 fn style() -> render::Style {

@@ -1,12 +1,14 @@
 //! `test-alert`: hands a test to the command that alerts go to, with what it says of errors shown here.
 
-use super::looked_at;
+use super::surroundings::{self, Surroundings};
 use super::tell::{complain, say};
 use crate::exit::Exit;
 use crate::host::hook::Hook;
 
 pub(super) fn run() -> Exit {
-    let (launch, settings) = match looked_at(Vec::new()) {
+    let Surroundings {
+        launch, settings, ..
+    } = match surroundings::find() {
         Ok(found) => found,
         Err(exit) => return exit,
     };

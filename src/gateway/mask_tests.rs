@@ -101,6 +101,7 @@ fn what_tells_of_the_death_stays() {
         "2026-11-20T05:04:02.849+00:00 [gateway] loading configuration…",
         "session 550e8400-e29b-41d4-a716-446655440000 maxTokens=4096 tokens: 12",
         "http://127.0.0.1:3000/healthz is up; see https://docs.openclaw.ai/gateway",
+        "fix=\"fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)\"",
     ];
     for line in lines {
         assert_eq!(mask().line(line), line);

@@ -1,7 +1,7 @@
 //! Finds the clawkeeper that keeps a gateway on this machine, for a command typed beside it.
 //!
-//! A shell that `fly ssh console` opens has not got the image's environment, and stands in another
-//! folder than the gateway: what a command should look at, the running supervisor knows.
+//! A console may not have the image's environment, and stands in another folder than the gateway:
+//! what a command should look at, the running supervisor knows.
 
 use super::proc::Proc;
 use super::state;

@@ -58,7 +58,7 @@ pub(super) fn line(path: &Path, told: &Told) -> LogLine {
                 .field("generation", generation)
                 .field(
                     "fix",
-                    "correct it, or put the last good one back: clawkeeper config rollback",
+                    "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)",
                 )
         }
         Told::Restored => LogLine::info("config can be used again").field("path", path.display()),

@@ -64,7 +64,10 @@ pub fn hold_why(why: &HoldWhy) -> (String, String) {
         HoldWhy::Config {
             problem: problem @ ConfigProblem::Broken(_),
             ..
-        } => config_problem(problem),
+        } => {
+            let (what, fix) = config_problem(problem);
+            (what, format!("{fix}; the gateway then starts by itself"))
+        }
         HoldWhy::Config { path, problem } => {
             let (what, fix) = config_problem(problem);
             (format!("config {}: {what}", path.display()), fix)
@@ -95,13 +98,10 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
             "the volume is read-only".to_owned(),
             "if it became so by itself, the disk reported an error: see dmesg, restart the machine, restore a snapshot",
         ),
-        VolumeProblem::Full => (
-            "the volume is full".to_owned(),
-            "fly volumes extend <volume-id> --size <GB>, or delete old files under the state folder",
-        ),
+        VolumeProblem::Full => ("the volume is full".to_owned(), ROOM_FIX),
         VolumeProblem::OutOfInodes => (
             "the volume has no inode left: too many files".to_owned(),
-            "delete files under the state folder, or: fly volumes extend <volume-id> --size <GB>",
+            ROOM_FIX,
         ),
         VolumeProblem::Hung { after } => (
             format!("the volume gave no answer to a write within {after}"),
@@ -120,13 +120,15 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
                 "the volume failed to {operation}: {}",
                 Errno::from_raw(*errno).desc()
             ),
-            "the disk is failing: restore a snapshot to a new volume (fly volumes snapshots list <volume-id>)",
+            "the disk is failing: restore a snapshot or a backup to a new volume (on Fly: fly volumes snapshots list <volume-id>)",
         ),
     };
     (what, fix.to_owned())
 }
 
 const NOT_A_MOUNT_FIX: &str = "mount a volume there ([mounts] destination in fly.toml, docker run -v), or set OPENCLAW_STATE_DIR to one";
+
+const ROOM_FIX: &str = "delete old files under the state folder, or make the volume larger (on Fly: fly volumes extend <volume-id> --size <GB>)";
 
 /// Worth a line, no reason to hold.
 #[must_use]
@@ -144,11 +146,11 @@ pub fn volume_warning(warning: &VolumeWarning) -> (String, &'static str) {
         ),
         VolumeWarning::LowSpace { free_bytes } => (
             format!("the volume is almost full: {} MB left", free_bytes >> 20),
-            "fly volumes extend <volume-id> --size <GB>",
+            ROOM_FIX,
         ),
         VolumeWarning::LowInodes { free } => (
             format!("the volume is almost out of inodes: {free} left"),
-            "delete files under the state folder, or extend the volume",
+            ROOM_FIX,
         ),
     }
 }
@@ -175,7 +177,7 @@ pub fn config_problem(problem: &ConfigProblem) -> (String, String) {
         ),
         ConfigProblem::Broken(error) => (
             error.clone(),
-            "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback); the gateway then starts by itself",
+            "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)",
         ),
         ConfigProblem::Findings(findings) => {
             let what: Vec<_> = findings
@@ -212,15 +214,15 @@ fn refused(refusal: Refusal) -> (String, String) {
         ),
         Refusal::InvalidFlag => (
             "its command line is wrong",
-            "correct the flag its output names in [processes] of fly.toml",
+            "correct the flag its output names in the command ([processes] in fly.toml, CMD in the Dockerfile)",
         ),
         Refusal::NoAuthForBind => (
             "it would listen to the network without a token",
-            "fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)",
+            "set OPENCLAW_GATEWAY_TOKEN in its environment (on Fly: fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32))",
         ),
         Refusal::NoAllowedOrigins => (
             "it demands gateway.controlUi.allowedOrigins",
-            "set it to [\"https://<app>.fly.dev\"] in the config",
+            "set it in the config to where the Control UI is opened, such as [\"https://<app>.fly.dev\"]",
         ),
         Refusal::AnotherOwner => (
             "it says that another gateway owns the state folder",
@@ -243,10 +245,7 @@ fn refused(refusal: Refusal) -> (String, String) {
             "it may not use a file in the state folder",
             "chown -R the state folder to the gateway's user; clawkeeper does so itself when it is root",
         ),
-        Refusal::DiskFull => (
-            "the volume is full",
-            "fly volumes extend <volume-id> --size <GB>",
-        ),
+        Refusal::DiskFull => ("the volume is full", ROOM_FIX),
         Refusal::ReadOnly => ("the volume is read-only", "see dmesg; restart the machine"),
         Refusal::StartupMigrations => (
             "its start-up migrations did not complete",

@@ -47,6 +47,8 @@ fn a_killed_container_comes_up_again_on_its_volume_and_stops_in_time() {
             .exec(&["clawkeeper", "config", "validate"])
             .contains("can start")
     );
+    let checked = first.exec(&["clawkeeper", "check"]);
+    assert!(checked.contains("the gateway runs: pid "), "{checked}");
     first.exec(&["sh", "-c", "echo kept >/data/mark"]);
     let checked = podman(&["healthcheck", "run", &first.inspect("{{.Name}}")]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));

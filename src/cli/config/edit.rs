@@ -1,8 +1,8 @@
 //! `edit`: an editor on a copy, which becomes the config only when the gateway would take it.
 
-use super::surroundings::{self, Surroundings};
 use super::write::{self, Proposal};
 use super::{How, complain, say};
+use crate::cli::surroundings::{self, Surroundings};
 use crate::core::config_history::{ContentHash, Source};
 use crate::exit::Exit;
 use crate::gateway::config::{MAX_BYTES, content_hash};

@@ -1,7 +1,6 @@
 //! `config`: looks at the gateway's config, and changes it so that no edit can take the gateway down.
 
 mod edit;
-mod surroundings;
 mod validate;
 mod view;
 mod write;

@@ -1,7 +1,7 @@
 //! `config validate` and `config seed`.
 
-use super::surroundings::{self, Surroundings};
 use super::{complain, say};
+use crate::cli::surroundings::{self, Surroundings};
 use crate::core::config::{ConfigState, Severity};
 use crate::exit::Exit;
 use crate::host::config_file;

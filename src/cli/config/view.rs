@@ -1,7 +1,7 @@
 //! `get`, `path`, `history` and `diff`: they change nothing and show no secret.
 
-use super::surroundings::{self, Surroundings};
 use super::{complain, print, say};
+use crate::cli::surroundings::{self, Surroundings};
 use crate::core::config_history::{self, Version, Wanted};
 use crate::exit::Exit;
 use crate::gateway::config::{self, ConfigPath, Parsed, content_hash};

@@ -1,8 +1,8 @@
 //! `put` and `rollback`: a config is checked, what it replaces is kept, and it takes its place whole.
 
-use super::surroundings::{self, Surroundings};
 use super::view::{kept, parse, show_difference};
 use super::{How, complain, say};
+use crate::cli::surroundings::{self, Surroundings};
 use crate::core::config::Severity;
 use crate::core::config_history::{self, Source, Wanted};
 use crate::exit::Exit;

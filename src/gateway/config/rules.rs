@@ -228,7 +228,11 @@ fn examine_auth(gateway: &Gateway<'_>, launch: Launch<'_>, findings: &mut Vec<Fi
         "{} reaches beyond this machine, but the gateway has no token",
         bind_text(&bind)
     );
-    let fix = "fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)";
+    let fix = if launch.env.has("FLY_APP_NAME") {
+        "fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)"
+    } else {
+        "start it with a token in its environment, such as docker run -e OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)"
+    };
     add(findings, severity, "config.bind-without-auth", message, fix);
 }
 

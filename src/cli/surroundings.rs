@@ -1,16 +1,17 @@
-//! What a config command looks at: the gateway of the clawkeeper that runs, or the image's.
+//! What a command looks at: the gateway of the clawkeeper that runs, or the image's.
 
-use super::super::{Cli, Verb, looked_at, refuse};
+use super::{Cli, Verb, refuse};
 use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
-use crate::host::launch::Launch;
+use crate::host::launch::{Launch, LaunchError};
+use crate::host::log;
 use crate::host::proc::Proc;
 use crate::host::running::{self, Running};
-use crate::settings::{self, Mode, Settings};
+use crate::settings::{self, LogFormat, LogLevel, Mode, Settings};
 use clap::Parser as _;
 use std::ffi::OsString;
 
-/// The gateway whose config is meant.
+/// The gateway that is meant.
 pub(super) struct Surroundings {
     pub(super) launch: Launch,
     pub(super) settings: Settings,
@@ -18,7 +19,7 @@ pub(super) struct Surroundings {
     pub(super) keeper: Option<i32>,
 }
 
-/// Variables that say which config is meant; set by hand, they win over the running clawkeeper's.
+/// Variables that say which state and config are meant; set by hand, they win over the running clawkeeper's.
 const CHOICES: [&str; 4] = [
     "OPENCLAW_STATE_DIR",
     "CLAWDBOT_STATE_DIR",
@@ -101,3 +102,27 @@ fn as_it_sees(
         .map(|launch| Some((launch, settings)))
         .map_err(|error| refuse(&error))
 }
+
+/// The launch that a command other than `run` looks at: the image's gateway, unless one is named.
+pub(super) fn looked_at(command: Vec<OsString>) -> Result<(Launch, Settings), Exit> {
+    log::init(LogLevel::Warn, LogFormat::Text);
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let settings = settings::resolve(&environment, &[])
+        .map_err(|errors| refuse(&errors))?
+        .settings;
+    let argv = if command.is_empty() {
+        gateway::default_command()
+    } else {
+        gateway::unwrapped(command)
+    };
+    let Recognised::Gateway(command) = gateway::recognise(&argv) else {
+        return Err(refuse(&NotAGateway));
+    };
+    let launch = Launch::prepare(argv, command, environment, &settings)
+        .map_err(|error: LaunchError| refuse(&error))?;
+    Ok((launch, settings))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("this command does not start a gateway; try: node dist/index.js gateway")]
+struct NotAGateway;
