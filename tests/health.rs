@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -295,6 +295,21 @@ fn requests_out_of_order_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn a_client_that_closes_its_half_after_the_request_is_answered() {
+    let (listener, _, kept) = ready();
+    for path in ["/livez", "/readyz", "/metrics", "/v1/status", "/v1/events"] {
+        let mut stream = listener.connect();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        assert_eq!(Answer::of(&answer).code, 200, "{path}");
+    }
+    kept.stop();
+}
+
+#[test]
 fn no_bytes_whatever_take_the_listener_down() {
     let (listener, _, kept) = ready();
     let piece = prop_oneof![
@@ -318,7 +333,7 @@ fn no_bytes_whatever_take_the_listener_down() {
         let mut stream = listener.connect();
         let _ = stream.write_all(&pieces.concat());
         // No more will come, so that an unfinished request is not waited for.
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let is_http = answer.is_empty() || answer.starts_with(b"HTTP/1.");

@@ -80,6 +80,8 @@ async fn one_request(stream: TcpStream, door: Door, desk: Desk) {
         .max_buf_size(HEAD_MAX_BYTES)
         .max_headers(HEADERS)
         .keep_alive(false)
+        // Whoever has said all that he has to say may close his half: nc and socat do.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
