@@ -115,6 +115,31 @@ fn a_full_volume_holds_and_room_starts_the_gateway() {
 }
 
 #[test]
+fn a_journal_that_a_full_volume_refused_replays_from_when_there_is_room() {
+    let plan = Plan::new(Place::Pid1)
+        .options(SOON)
+        .mounted("-t tmpfs -o size=256k tmpfs");
+    let fill = plan.state().join("fill");
+    let plan = plan.prepare(&format!(
+        "{{ cat /dev/zero > '{}' 2>&-; true; }}",
+        fill.display()
+    ));
+    let kept = plan.start();
+    kept.wait_until_held();
+    fs::remove_file(kept.inside(&fill)).expect("removed");
+    kept.wait_until_ready();
+    let journal = kept.inside(&plan.state().join("clawkeeper/journal.ndjson"));
+    let journal = journal.display().to_string();
+    poll_until(support::PATIENCE, "the start in the journal", || {
+        let replay = plan.ask(["replay", &journal]);
+        let text = String::from_utf8_lossy(&replay.stdout).into_owned();
+        let is_there = replay.status.success() && text.contains("gateway ready");
+        if is_there { Ok(()) } else { Err(replay) }
+    });
+    kept.stop();
+}
+
+#[test]
 fn a_volume_out_of_inodes_holds_and_one_removed_file_starts_the_gateway() {
     let plan = Plan::new(Place::Pid1)
         .options(SOON)

@@ -160,24 +160,33 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Appends a line; a snapshot begins a new file, and without one nothing is written.
+    /// Appends a line; a snapshot begins a new file. After one that failed nothing is written before the next snapshot:
+    /// what follows a gap replays as something else.
     pub(super) fn write(
         &mut self,
         private: impl FnOnce() -> Result<Folder, FileError>,
         line: &[u8],
     ) -> Result<(), FileError> {
-        if line.starts_with(b"{\"snapshot\"") {
-            self.open = None;
-            self.open = Some(begin_segment(&private()?)?);
-        }
-        let Some(file) = &mut self.open else {
-            return Ok(());
-        };
-        file.write_all(line).map_err(|error| FileError {
+        let failed = |error: std::io::Error| FileError {
             operation: "write",
             path: CURRENT.into(),
             errno: errno_of(&error),
-        })
+        };
+        if line.starts_with(b"{\"snapshot\"") {
+            self.open = None;
+            let folder = private()?;
+            let mut file = begin_segment(&folder)?;
+            if let Err(error) = file.write_all(line) {
+                // The next try must not push out the file before.
+                let _ = folder.remove(OsStr::new(CURRENT));
+                return Err(failed(error));
+            }
+            self.open = Some(file);
+        } else if let Some(mut file) = self.open.take() {
+            file.write_all(line).map_err(failed)?;
+            self.open = Some(file);
+        }
+        Ok(())
     }
 }
 

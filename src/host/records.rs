@@ -16,6 +16,7 @@ use crate::core::pending::Pending;
 use crate::core::time::WallMs;
 use std::iter::once;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub enum Record {
 pub struct Records {
     inlet: Mutex<Inlet>,
     output: Arc<Mutex<Waiting>>,
+    /// True when a line of the journal could not be written and whoever writes it does not know yet.
+    journal_has_gap: Arc<AtomicBool>,
     done: Mutex<Receiver<()>>,
 }
 
@@ -80,11 +83,13 @@ impl Records {
         let (queue, records) = sync_channel(QUEUE);
         let (finished, done) = sync_channel(1);
         let output = Arc::<Mutex<Waiting>>::default();
+        let journal_has_gap = Arc::<AtomicBool>::default();
         let mut writer = Writer {
             state_dir: state_dir.to_owned(),
             journal: Segments::default(),
             output: None,
             waiting: Arc::clone(&output),
+            journal_has_gap: Arc::clone(&journal_has_gap),
         };
         let thread = std::thread::Builder::new()
             .name("records".into())
@@ -99,6 +104,7 @@ impl Records {
                 held: Some(Vec::new()),
             }),
             output,
+            journal_has_gap,
             done: Mutex::new(done),
         }
     }
@@ -133,8 +139,12 @@ impl Records {
         }
     }
 
-    /// Hands something over; false when it will not be written.
+    /// Hands something over; false when it will not be written, or when a line of the journal before it was not.
     pub fn send(&self, record: Record) -> bool {
+        let is_journal = matches!(record, Record::Journal(_));
+        if is_journal && self.journal_has_gap.swap(false, Ordering::AcqRel) {
+            return false;
+        }
         let mut inlet = self.inlet();
         match &mut inlet.held {
             Some(held) if held.len() < QUEUE && !matches!(record, Record::Minute(_)) => {
@@ -176,6 +186,7 @@ struct Writer {
     journal: Segments,
     output: Option<Box<Output>>,
     waiting: Arc<Mutex<Waiting>>,
+    journal_has_gap: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -219,7 +230,11 @@ impl Writer {
         let _ = match record {
             Record::Journal(line) => {
                 let folder = || folder(&self.state_dir);
-                self.journal.write(folder, &line)
+                let written = self.journal.write(folder, &line);
+                if written.is_err() {
+                    self.journal_has_gap.store(true, Ordering::Release);
+                }
+                written
             }
             Record::Minute(minute) => {
                 folder(&self.state_dir).and_then(|folder| history::write(&folder, minute))

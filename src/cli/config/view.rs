@@ -9,7 +9,6 @@ use crate::host::config_file;
 use crate::host::config_store::ConfigStore;
 use crate::host::launch::Launch;
 use serde_json::{Value, json};
-use std::io::IsTerminal as _;
 use std::path::Path;
 
 pub(super) fn path() -> Exit {
@@ -37,8 +36,6 @@ pub(super) fn get(path: &str, as_json: bool) -> Exit {
     let masked = config::masked(&parsed.value);
     match path.find(&masked) {
         Ok(value) if as_json => print(config::pretty(value)),
-        // Exactly, unless it is a terminal that would act on it.
-        Ok(value) if std::io::stdout().is_terminal() => say(config::bare(value)),
         Ok(value) => print(config::bare(value)),
         Err(error) => {
             complain(error);

@@ -7,6 +7,7 @@ use super::is_kind;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
@@ -34,6 +35,12 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Errno> {
             return Err(Errno::ELOOP);
         }
         stranger = stranger.or(owner);
+        if fstatfs(&next)?.filesystem_type() == PROC_SUPER_MAGIC {
+            // Those of /proc lead to what their text only describes (proc(5)), and nobody makes them.
+            let through = OFlag::O_PATH | OFlag::O_CLOEXEC;
+            at = openat(&at, step.as_os_str(), through, Mode::empty())?;
+            continue;
+        }
         let target = readlinkat(&next, "")?;
         let target = Path::new(&target);
         if target.is_absolute() {
@@ -144,6 +151,18 @@ mod tests {
         let below = fs::metadata(path.join("theirs/below")).expect("there");
         assert_eq!(inode(&found), below.ino());
         assert_eq!(open(&path.join("mixed/below")).err(), Some(Errno::ELOOP));
+    }
+
+    #[test]
+    fn what_proc_leads_to_is_found_though_no_path_leads_there() {
+        use std::os::fd::AsRawFd as _;
+        let Some((_dir, path)) = site() else { return };
+        let below = path.join("roots/below");
+        let held = open(&below).expect("it opens");
+        fs::remove_dir(&below).expect("it is empty");
+        let number = held.as_raw_fd();
+        let found = open(Path::new(&format!("/proc/self/fd/{number}"))).expect("it is held");
+        assert_eq!(inode(&found), inode(&held));
     }
 
     #[test]
