@@ -247,6 +247,42 @@ fn only_root_and_the_gateways_user_reach_the_socket() {
 }
 
 #[test]
+fn a_state_folder_that_was_given_away_with_all_in_it_gets_a_socket_again() {
+    assert!(geteuid().is_root(), "run the tests as root");
+    let plan = Plan::new(Place::Subreaper)
+        .programs_for_everybody()
+        .options(["--user", "1000:1000"]);
+    fs::set_permissions(plan.file(""), fs::Permissions::from_mode(0o777)).expect("a mode");
+    for _ in 0..2 {
+        let kept = plan.start();
+        kept.wait_until_ready();
+        assert_eq!(status(&plan)["phase"], "running");
+        let metadata = fs::metadata(folder(&plan)).expect("a folder");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (0, 0o750));
+        kept.stop();
+        // What clawkeeper advises where it is not root.
+        let given = Command::new("chown")
+            .args(["-R", "1000:1000"])
+            .arg(plan.state())
+            .status();
+        assert!(given.expect("chown").success());
+    }
+}
+
+#[test]
+fn our_private_folder_in_the_sockets_place_is_opened_to_nobody() {
+    let plan = Plan::new(Place::Subreaper);
+    fs::create_dir(folder(&plan)).expect("a folder");
+    fs::write(folder(&plan).join("output.log"), "private").expect("a file");
+    fs::set_permissions(folder(&plan), fs::Permissions::from_mode(0o700)).expect("its mode");
+    let kept = plan.start();
+    kept.wait_for("no control socket: status, restart and pause cannot reach clawkeeper");
+    let mode = fs::metadata(folder(&plan)).expect("there").mode() & 0o7777;
+    assert_eq!(mode, 0o700);
+    kept.stop();
+}
+
+#[test]
 fn a_folder_that_somebody_else_put_there_is_not_trusted_and_nothing_else_suffers() {
     for planted in ["link", "folder", "file"] {
         let plan = Plan::new(Place::Subreaper);

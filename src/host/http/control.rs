@@ -53,10 +53,10 @@ pub fn answer(socket: Socket, desk: Desk) {
         us: geteuid().as_raw(),
         gateway: desk.launch.account.uid,
     };
-    let gid = desk.launch.account.gid;
+    let gateway = (desk.launch.account.uid, desk.launch.account.gid);
     tokio::spawn(async move {
         // A dead disk hangs whoever touches it.
-        let opened = tokio::task::spawn_blocking(move || open(&socket, gid)).await;
+        let opened = tokio::task::spawn_blocking(move || open(&socket, gateway)).await;
         match opened {
             Ok(Ok(listener)) => serve(&listener, allowed, desk).await,
             Ok(Err(error)) => log::emit(
@@ -70,8 +70,8 @@ pub fn answer(socket: Socket, desk: Desk) {
     });
 }
 
-fn open(socket: &Socket, gid: u32) -> Result<UnixListener, FileError> {
-    let folder = own_folder(&Folder::open(&socket.state_dir)?, gid)?;
+fn open(socket: &Socket, gateway: (u32, u32)) -> Result<UnixListener, FileError> {
+    let folder = own_folder(&Folder::open(&socket.state_dir)?, gateway)?;
     let fail = |operation, errno| FileError {
         operation,
         path: folder.path().join(SOCKET),
@@ -93,16 +93,24 @@ fn open(socket: &Socket, gid: u32) -> Result<UnixListener, FileError> {
     Ok(listener)
 }
 
-/// Ours, and to be entered by the gateway's group beside us.
-fn own_folder(state: &Folder, gid: u32) -> Result<Folder, FileError> {
-    let folder = state.child_or_create(OsStr::new(FOLDER), 0o700)?;
+/// Ours, and to be entered by the gateway's group beside us. The gateway's own (as after `chown -R`) is made anew.
+fn own_folder(state: &Folder, (uid, gid): (u32, u32)) -> Result<Folder, FileError> {
+    let (name, us) = (OsStr::new(FOLDER), geteuid().as_raw());
+    let mut folder = state.child_or_create(name, 0o700)?;
     let fail = |operation, errno| FileError {
         operation,
-        path: folder.path().to_owned(),
+        path: state.path().join(FOLDER),
         errno,
     };
-    let stat = folder.stat()?;
-    if stat.st_uid != geteuid().as_raw() {
+    // With more in it than a socket it may be our private folder, which the gateway can have moved here.
+    let is_for_this = folder.names(2)?.iter().all(|name| name == SOCKET);
+    if is_for_this && folder.stat()?.st_uid == uid && uid != us {
+        // It may be empty.
+        let _ = folder.remove(OsStr::new(SOCKET));
+        state.remove(name)?;
+        folder = state.child_or_create(name, 0o700)?;
+    }
+    if !is_for_this || folder.stat()?.st_uid != us {
         return Err(fail("trust", Errno::EPERM));
     }
     let mode = if geteuid().is_root() {
