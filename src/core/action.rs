@@ -205,6 +205,11 @@ pub enum HoldWhy {
     },
     /// Leftovers that not even SIGKILL ended (a process in uninterruptible sleep).
     LeftoversSurvive(Vec<i32>),
+    /// Leftovers that were ended, several times over, and are there again.
+    LeftoversReturn {
+        /// The first one's name. Its pid is another each time.
+        name: String,
+    },
     /// A lock belongs to somebody alive, or may.
     Lock {
         /// Where.

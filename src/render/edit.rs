@@ -97,7 +97,7 @@ pub(super) fn line(path: &Path, told: &Told) -> LogLine {
                 .field("generation", generation)
                 .field("why", restart_why(*why))
                 .field("because", because)
-                .field("fix", "restart the machine when it suits you")
+                .field("fix", "clawkeeper restart, when it suits you")
         }
     }
 }

@@ -45,6 +45,10 @@ pub fn hold_why(why: &HoldWhy) -> (String, String) {
             ),
             "they hang in the kernel, most likely on the disk: restart the machine".to_owned(),
         ),
+        HoldWhy::LeftoversReturn { name } => (
+            format!("{name}, of an earlier gateway, is there again each time it is ended: somebody starts it"),
+            "find who does (another supervisor, a cron job, a shell's loop) and end that".to_owned(),
+        ),
         HoldWhy::Lock {
             path,
             verdict: LockVerdict::Unknown(UnknownWhy::Young),
@@ -82,7 +86,7 @@ pub fn hold_why(why: &HoldWhy) -> (String, String) {
                 "no answer while {}: the disk or the kernel hangs",
                 stage_words(*stage)
             ),
-            "restart the machine; if it happens again, the volume is failing: restore a snapshot"
+            "restart the machine; if it happens again, the volume is failing: restore a backup or a snapshot"
                 .to_owned(),
         ),
     }

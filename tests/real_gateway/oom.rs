@@ -4,7 +4,7 @@ use crate::support::cgroup::Cgroup;
 use crate::support::real::{NEWEST, READY, Running, SOON, Site};
 use crate::support::skip;
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A gateway of 2026.9.6 dies at a heap of 180 MB while it starts, and settles at 260.
 const TOO_SMALL_MB: u32 = 120;
@@ -21,6 +21,9 @@ fn incident(site: &Site, keeper: &Running) -> Value {
             .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
     })
 }
+
+/// A gateway that answers for so long in too little memory has settled in it.
+const SETTLED: Duration = Duration::from_secs(100);
 
 /// The last release for Node 22.
 const ON_NODE_22: &str = "2026.6.11";
@@ -86,16 +89,26 @@ fn a_gateway_that_lives_on_reading_its_program_over_and_over_is_told_with_that_r
     let Some(group) = Cgroup::new(300 << 20) else {
         return skip("no memory cgroup can be made here");
     };
-    let site = Site::new(ON_NODE_22);
-    let mut keeper = site.keep_with_mounts(&[], &group.enter());
-    // While it starts, or once it no longer answers; now and then it settles instead.
-    let line = keeper.wait_for_line(Duration::from_secs(300), "why=\"memory is short");
-    group.set_limit(8 << 30);
+    // Two of three times it comes to that, while it starts or once it is ready; else it settles.
+    let told = (0..8).find_map(|_| {
+        let site = Site::new(ON_NODE_22);
+        let mut keeper = site.keep_with_mounts(&[], &group.enter());
+        let asked = Instant::now();
+        let mut told = None;
+        while told.is_none() && asked.elapsed() < SETTLED {
+            std::thread::sleep(Duration::from_millis(500));
+            told = keeper.first_line("why=\"memory is short");
+        }
+        group.set_limit(8 << 30);
+        site.wait_until_ready(&keeper);
+        assert_eq!(keeper.stop().0, Some(0));
+        group.set_limit(300 << 20);
+        told
+    });
+    let line = told.expect("it settled each time");
     println!("{line}");
     assert!(line.contains(" disk_faults="), "{line}");
     assert!(line.contains(" fix="), "{line}");
-    site.wait_until_ready(&keeper);
-    assert_eq!(keeper.stop().0, Some(0));
 }
 
 fn cgroup_too_small(version: &'static str) {

@@ -534,13 +534,16 @@ impl Running {
         self.log().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// The first line that holds the text.
+    /// The first line that holds the text, so far.
+    pub(crate) fn first_line(&self, text: &str) -> Option<String> {
+        let mut log = self.log().into_iter();
+        log.find(|line| line.contains(text))
+    }
+
+    /// Waits for the first line that holds the text.
     pub(crate) fn wait_for_line(&self, timeout: Duration, text: &str) -> String {
         self.poll(timeout, text, || {
-            self.log()
-                .into_iter()
-                .find(|line| line.contains(text))
-                .ok_or("no such line")
+            self.first_line(text).ok_or("no such line")
         })
     }
 

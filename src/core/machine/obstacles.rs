@@ -23,6 +23,7 @@ impl Core {
     ) {
         let mut targets = Vec::new();
         let mut stranger = None;
+        let mut name = String::new();
         self.unknown_gateway = processes
             .iter()
             .any(|process| process.is_gateway && process.state_folder == SameFolder::Unknown);
@@ -37,6 +38,9 @@ impl Core {
                         }));
                     }
                     targets.push(target);
+                    if name.is_empty() {
+                        name.clone_from(&process.name);
+                    }
                 }
                 ProcessVerdict::LiveGateway => {
                     let why = HoldWhy::LiveGateway {
@@ -56,8 +60,7 @@ impl Core {
         if !targets.is_empty() && self.rounds.leftovers == LEFTOVER_ROUNDS {
             // Somebody starts them again as often as they are ended.
             out.clear();
-            let pids = targets.into_iter().map(|(pid, _)| pid).collect();
-            self.hold(now, HoldWhy::LeftoversSurvive(pids), out);
+            self.hold(now, HoldWhy::LeftoversReturn { name }, out);
         } else if !targets.is_empty() {
             self.rounds.leftovers += 1;
             self.enter(now, Stage::EndingLeftovers, out);

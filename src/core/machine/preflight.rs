@@ -289,6 +289,8 @@ impl Core {
                 | Refusal::StartupMigrations
                 | Refusal::PluginVerification,
             ) => YOUNG_LOCK.min(self.policy.hold_retry),
+            // Each look ends them again, as somebody starts them.
+            HoldWhy::LeftoversReturn { .. } => YOUNG_LOCK.min(self.policy.hold_retry),
             // The watch tells of a change; the poll is for file systems that send no events.
             HoldWhy::Config { .. } => YOUNG_LOCK.min(self.policy.hold_retry),
             HoldWhy::CannotExecute(_)

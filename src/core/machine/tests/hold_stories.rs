@@ -139,14 +139,17 @@ fn an_orphan_is_ended_before_anything_starts() {
 }
 
 #[test]
-fn a_leftover_that_survives_or_comes_back_holds() {
-    for what in [Process::Unkillable, Process::Undying] {
+fn a_leftover_that_survives_or_comes_back_holds_and_which_of_the_two_is_said() {
+    let survives = HoldWhy::LeftoversSurvive(vec![9_000]);
+    let returns = HoldWhy::LeftoversReturn {
+        name: "node".to_owned(),
+    };
+    for (what, why) in [(Process::Unkillable, survives), (Process::Undying, returns)] {
         let mut host = tell(World {
             processes: vec![process(what, 60_000)],
             ..World::default()
         });
         host.run_until(59_000);
-        let why = HoldWhy::LeftoversSurvive(vec![9_000]);
         assert_eq!(holds(&host), [why], "{what:?}");
         host.run_until_phase("running");
     }
