@@ -102,7 +102,7 @@ pub(super) struct Supervisor {
     /// The config as the running gateway has it.
     config: Arc<reload::ConfigFiles>,
     /// When its files were last looked at by their stamps.
-    polled: Instant,
+    poll: reload::Poll,
     ending: Option<Ending>,
     /// What the next gateway is told to leave behind when it runs out of heap.
     dumps: Arc<Mutex<Prepared>>,
@@ -230,7 +230,7 @@ fn begin(
         oom: None,
         sampler: None,
         config: Arc::default(),
-        polled: Instant::now(),
+        poll: reload::Poll::new(Instant::now()),
         ending: None,
         dumps: Arc::default(),
         incident: None,

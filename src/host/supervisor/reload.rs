@@ -27,11 +27,42 @@ pub(super) struct ConfigFiles {
     watch: Mutex<Option<FileWatch>>,
     /// A change that was told and not looked at yet.
     is_told: Arc<AtomicBool>,
-    is_polling: AtomicBool,
+    /// The watch is being set up.
+    is_beginning: AtomicBool,
     /// The config's stamp from before it was read for a start, until the gateway runs and may write to it.
     judged: Mutex<Option<Option<Stamp>>>,
     /// One validator at a time.
     validator: tokio::sync::Mutex<()>,
+}
+
+/// When files are looked at by their stamps. One look at a time: a hanging disk gets one thread, not many.
+#[derive(Debug)]
+pub(super) struct Poll {
+    last: Instant,
+    is_out: Arc<AtomicBool>,
+}
+
+impl Poll {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            is_out: Arc::default(),
+        }
+    }
+
+    fn next_at(&self) -> Instant {
+        self.last + POLL
+    }
+
+    /// True when a look is to begin: it is time or nearly so, and the one before has come back. Either way the
+    /// next time is a later one, or the loop would be woken without a pause.
+    fn begin(&mut self, now: Instant) -> bool {
+        if now + POLL_SLACK < self.next_at() {
+            return false;
+        }
+        self.last = now;
+        !self.is_out.swap(true, Ordering::AcqRel)
+    }
 }
 
 impl ConfigFiles {
@@ -83,6 +114,10 @@ impl Supervisor {
         let launch = Arc::clone(&self.launch);
         // A change that came while nobody would have acted on it must not hide the next one.
         files.rearm();
+        // Each look of a hold asks for it, and a hanging disk gets one thread, not many.
+        if files.is_beginning.swap(true, Ordering::AcqRel) {
+            return;
+        }
         tokio::task::spawn_blocking(move || {
             let mut paths = files.looker().paths();
             paths.extend(own);
@@ -96,6 +131,7 @@ impl Supervisor {
             }
             drop(watch);
             files.follow(paths);
+            files.is_beginning.store(false, Ordering::Release);
             if files.was_missed(&launch.config_path) {
                 let _ = tell.try_send(Event::CauseChanged);
             }
@@ -138,17 +174,15 @@ impl Supervisor {
 
     /// When the files are to be looked at by their stamps.
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        self.child.map(|_| self.polled + POLL)
+        self.child.map(|_| self.poll.next_at())
     }
 
     /// Looks for changes that no event told of, if it is time or nearly so.
     pub(super) fn poll_config(&mut self) {
-        let now = Instant::now();
-        let is_due = self.poll_at().is_some_and(|at| now + POLL_SLACK >= at);
-        if !is_due || self.config.is_polling.swap(true, Ordering::AcqRel) {
+        if self.child.is_none() || !self.poll.begin(Instant::now()) {
             return;
         }
-        self.polled = now;
+        let is_out = Arc::clone(&self.poll.is_out);
         let (files, sender) = (Arc::clone(&self.config), self.sender.clone());
         let own = self.watched_paths();
         tokio::task::spawn_blocking(move || {
@@ -158,7 +192,7 @@ impl Supervisor {
             paths.extend(own);
             // A folder that was made anew is watched anew.
             files.follow(paths);
-            files.is_polling.store(false, Ordering::Release);
+            is_out.store(false, Ordering::Release);
             if is_outdated {
                 let _ = sender.try_send(Event::CauseChanged);
             }
@@ -212,6 +246,22 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_that_hangs_with_the_disk_does_not_make_the_next_one_due_at_once() {
+        let start = Instant::now();
+        let mut poll = Poll::new(start);
+        assert!(!poll.begin(start));
+        let due = poll.next_at();
+        assert!(poll.begin(due));
+        for _ in 0..3 {
+            let due = poll.next_at();
+            assert!(!poll.begin(due), "the one before is still out");
+            assert!(poll.next_at() >= due + POLL);
+        }
+        poll.is_out.store(false, Ordering::Release);
+        assert!(poll.begin(poll.next_at() - POLL_SLACK), "one wake for two");
+    }
 
     #[test]
     fn a_change_between_the_reading_of_a_config_and_its_watch_is_told_once() {
