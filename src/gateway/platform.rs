@@ -82,7 +82,7 @@ fn next_size_mb(present_mb: u64) -> u64 {
 
 fn fly(machine: &str, to_mb: u64, cpus: u64) -> String {
     if to_mb > FLY_MOST_MB {
-        return "no Fly machine is larger: give the gateway less to do, or find what fills it (CLAWKEEPER_HEAP_DUMP=both)".to_owned();
+        return "no Fly machine is larger: give the gateway less to do, or find what fills it (--heap-dump)".to_owned();
     }
     let cpus_needed = (to_mb / FLY_MB_PER_CPU).min(FLY_CPUS_MAX);
     let more_cpus = if cpus_needed > cpus.max(1) {
