@@ -43,6 +43,9 @@ pub(super) struct Boot {
     answering_since: Option<Mono>,
     progress: Progress,
     progress_at: Mono,
+    /// Time in which nobody ran, for which a start is not blamed.
+    #[serde(default)]
+    lost: Millis,
     #[serde(default)]
     pub(super) faults: Faults,
     pending: Option<String>,
@@ -112,6 +115,7 @@ impl Core {
             answering_since: None,
             progress: Progress::default(),
             progress_at: now,
+            lost: Millis(0),
             faults: Faults::default(),
             pending: None,
             say_starting_at: now.plus(SAY_STARTING),
@@ -172,7 +176,7 @@ impl Core {
         let stretched = Millis(timeout.0.saturating_mul(STARTUP_STRETCH));
         boot.progress_at
             .plus(timeout)
-            .min(boot.started.plus(stretched))
+            .min(boot.started.plus(boot.lost).plus(stretched))
     }
 
     pub(super) fn on_boot_deadline(&mut self, now: Mono, out: &mut Vec<Action>) {
@@ -345,6 +349,7 @@ impl Core {
         progress: Progress,
         out: &mut Vec<Action>,
     ) {
+        self.give_back(now);
         if let Some(boot) = &mut self.boot {
             boot.faults.note(now, progress.major_faults);
             if readiness::is_alive(outcome) {
@@ -507,6 +512,15 @@ impl Boot {
     /// True while its crash breaker keeps every channel off.
     pub(super) const fn has_no_channels(&self) -> bool {
         self.channels_suppressed
+    }
+
+    /// So much time has passed in which neither clawkeeper nor the gateway ran.
+    pub(super) fn give_back(&mut self, now: Mono, lost: Millis) {
+        let later = |at: Mono| at.plus(lost).min(now);
+        self.lost = Millis(self.lost.0.saturating_add(lost.0));
+        self.progress_at = later(self.progress_at);
+        self.probe_sent = later(self.probe_sent);
+        self.silent_since = self.silent_since.map(later);
     }
 
     pub(super) fn status(&self, now: Mono) -> GatewayStatus {

@@ -20,6 +20,7 @@
 //!
 //! Every phase but `Held`, `Paused` and `Exited` has a deadline; `Held` has a time for its next look.
 
+mod asleep;
 mod autopsy;
 mod boot;
 mod chronicle;
@@ -432,6 +433,7 @@ impl Core {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
+        self.give_back(now);
         self.look_at_memory(now, out);
         match &mut self.phase {
             Phase::New | Phase::Exited => {}

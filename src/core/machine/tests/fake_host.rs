@@ -80,7 +80,7 @@ pub(super) struct FakeHost {
     gateways: Vec<Gateway>,
     pub(super) is_watching: bool,
     is_seeded: bool,
-    is_probe_out: bool,
+    pub(super) is_probe_out: bool,
     /// Only the last tree being ended is reported, as in the shell.
     tree_asked: u64,
 }

@@ -11,6 +11,7 @@ mod phases;
 mod properties;
 mod rollback_stories;
 mod sample_events;
+mod sleep_stories;
 mod start_stories;
 mod status_stories;
 mod stop_stories;

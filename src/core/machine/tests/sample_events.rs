@@ -32,11 +32,26 @@ pub(super) fn sample_events(attempt: Attempt) -> Vec<SampleEvent> {
             events: vec![(Millis(1), event)],
         });
     }
+    let in_time = |secs| (Millis::from_secs(secs), Event::DeadlinePassed);
     let silent = |delay| (delay, probe(attempt, ProbeOutcome::TimedOut));
     all.push(SampleEvent {
         label: "ProbeFinished (silence for the liveness timeout)",
-        events: vec![silent(Millis(1)), silent(Millis::from_secs(60))],
+        events: vec![
+            silent(Millis(1)),
+            in_time(20),
+            silent(Millis::from_secs(10)),
+            in_time(10),
+            silent(Millis::from_secs(10)),
+            in_time(5),
+            silent(Millis::from_secs(5)),
+        ],
     });
+    // As the shell comes back, a little late each time.
+    all.push(SampleEvent {
+        label: "DeadlinePassed",
+        events: vec![in_time(20); 6],
+    });
+    // Nobody ran for an hour.
     let an_hour_on = (Millis::from_secs(3_600), Event::DeadlinePassed);
     all.push(SampleEvent {
         label: "DeadlinePassed",
