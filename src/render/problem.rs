@@ -100,7 +100,7 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
         ),
         VolumeProblem::ReadOnly => (
             "the volume is read-only".to_owned(),
-            "if it became so by itself, the disk reported an error: see dmesg, restart the machine, restore a snapshot",
+            "mount it read-write; if it became so by itself, the disk reported an error: see dmesg, restart the machine, restore a snapshot",
         ),
         VolumeProblem::Full => ("the volume is full".to_owned(), ROOM_FIX),
         VolumeProblem::OutOfInodes => (
@@ -169,7 +169,7 @@ pub fn config_problem(problem: &ConfigProblem) -> (String, String) {
         ),
         ConfigProblem::SeedFailed(error) => (
             format!("no first config could be written: {error}"),
-            "correct CLAWKEEPER_CONFIG_SEED",
+            "mend what it names: room or rights in that folder, or the seed in CLAWKEEPER_CONFIG_SEED",
         ),
         ConfigProblem::NotAFile(what) => (
             format!("it is {what}, not a file"),

@@ -111,7 +111,7 @@ impl Core {
                     }
                     Err(error) => {
                         let problem = ConfigProblem::SeedFailed(error);
-                        let path = "openclaw.json".into();
+                        let path = self.config_path.clone();
                         self.hold(now, HoldWhy::Config { path, problem }, out);
                     }
                 }

@@ -234,9 +234,9 @@ fn a_missing_config_is_seeded_and_holds_when_that_is_of_no_use() {
             matches!(
                 why,
                 HoldWhy::Config {
+                    path,
                     problem: ConfigProblem::SeedFailed(_),
-                    ..
-                }
+                } if path.is_absolute()
             )
         });
         assert_eq!(is_held, starts == 0, "{seeding:?}");
