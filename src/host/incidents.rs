@@ -9,7 +9,7 @@ use super::launch::Launch;
 use super::secrets;
 use super::state;
 use super::volume;
-use crate::core::incident::{self, FILE_MAX_BYTES, Incident, MemoryStory, NoRoom};
+use crate::core::incident::{self, FILE_MAX_BYTES, FILES_MAX, Incident, MemoryStory, NoRoom};
 use crate::core::memory::Point;
 use crate::core::time::{Millis, WallMs};
 use crate::render;
@@ -114,7 +114,7 @@ pub fn keep(
     Ok(folder.path().join(name))
 }
 
-/// The ids of what is kept, the newest first. None where no clawkeeper has written any.
+/// The ids of what is kept, the newest first, as many as a clawkeeper keeps. None where none has written any.
 ///
 /// # Errors
 /// A folder that is there and cannot be read.
@@ -124,6 +124,8 @@ pub fn list(state_dir: &Path) -> Result<Vec<String>, FileError> {
     };
     let mut ids = ids(&folder)?;
     ids.reverse();
+    // More were put there by somebody else, perhaps to fill the memory of whoever reads them all.
+    ids.truncate(FILES_MAX);
     Ok(ids)
 }
 
@@ -140,13 +142,15 @@ pub fn read(state_dir: &Path, id: &str) -> Result<Kept, IncidentError> {
     };
     // An id comes from a person: it names a file in this folder and none elsewhere.
     let class = class_of(&name).ok_or_else(missing)?;
-    debug_assert!(!class.is_empty());
     let folder = existing(state_dir)?.ok_or_else(missing)?;
     let bytes = folder.read(OsStr::new(&name), READ_MAX_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|source| IncidentError::Unreadable {
+    let kept = serde_json::from_slice(&bytes).map_err(|source| IncidentError::Unreadable {
         path: folder.path().join(&name),
         source,
-    })
+    });
+    // A word, where a file that is not ours may have any text.
+    let class = class.to_owned();
+    kept.map(|kept| Kept { class, ..kept })
 }
 
 impl Kept {

@@ -4,7 +4,6 @@ use super::*;
 use crate::core::action::Report;
 use crate::core::event::Attempt;
 use crate::core::exit_class::{ExitClass, ExitStatus};
-use crate::core::incident::FILES_MAX;
 use crate::core::time::Mono;
 use crate::gateway::{self, Command};
 use crate::settings::Settings;
@@ -56,6 +55,23 @@ impl Site {
             .collect();
         names.sort_unstable();
         names
+    }
+}
+
+#[test]
+fn files_that_somebody_else_put_there_cost_a_reader_no_more_than_ours() {
+    let site = Site::new(&[], &[], "{}");
+    let ours = site.keep("crash", b"", 1_000).expect("kept");
+    let text = std::fs::read_to_string(&ours).expect("read");
+    let theirs = text.replace("\"crash\"", &format!("\"{}\"", "x".repeat(900_000)));
+    for number in 0..FILES_MAX * 3 {
+        let name = format!("2026-11-21T19-44-51.{number:03}Z-crash.json");
+        std::fs::write(site.folder().join(name), &theirs).expect("planted");
+    }
+    let ids = list(site.dir.path()).expect("listed");
+    assert_eq!(ids.len(), FILES_MAX);
+    for id in ids {
+        assert_eq!(read(site.dir.path(), &id).expect("read").class, "crash");
     }
 }
 

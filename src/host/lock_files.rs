@@ -149,9 +149,7 @@ fn examine(proc: &Proc, place: &LockPlace, folder: &Folder, name: &OsStr) -> Opt
         | LockContent::Unreadable { .. } => None,
     };
     let WallMs(now) = wall();
-    let modified = u64::try_from(stat.st_mtime)
-        .ok()
-        .map(|seconds| seconds * 1000);
+    let modified = modified_ms(&stat);
     Some(LockFacts {
         path: folder.path().join(name),
         seen: seen(&stat),
@@ -162,9 +160,15 @@ fn examine(proc: &Proc, place: &LockPlace, folder: &Folder, name: &OsStr) -> Opt
             .and_then(|modified| now.checked_sub(modified))
             .map(Millis),
         before_this_boot: matches!((modified, proc.began()),
-            (Some(modified), Some(WallMs(began))) if modified + BOOT_SLACK_MS < began),
+            (Some(modified), Some(WallMs(began))) if modified.saturating_add(BOOT_SLACK_MS) < began),
         kernel_lock: kernel_lock(place.kind, folder, name),
     })
+}
+
+/// When a file was changed, in milliseconds after 1970; whoever owns it may have chosen any time.
+fn modified_ms(stat: &FileStat) -> Option<u64> {
+    let seconds = u64::try_from(stat.st_mtime).ok()?;
+    Some(seconds.saturating_mul(1000))
 }
 
 fn content(kind: LockKind, folder: &Folder, name: &OsStr, stat: &FileStat) -> LockContent {
@@ -232,9 +236,7 @@ fn singleton(folder: &Folder, stat: &FileStat) -> LockContent {
         Some(owner) if host == *owner.host_name => LockContent::Claim(Claim {
             pid: i32::try_from(owner.pid).unwrap_or(i32::MAX),
             start_ticks: None,
-            created: u64::try_from(stat.st_mtime)
-                .ok()
-                .map(|seconds| WallMs(seconds * 1000)),
+            created: modified_ms(stat).map(WallMs),
         }),
         Some(_) | None => LockContent::Corrupt,
     }
@@ -475,6 +477,29 @@ mod tests {
         let inner = dir.path().join("real/openclaw-0");
         assert_eq!(roots.open(&inner).map(Folder::path), Some(inner.as_path()));
         assert!(roots.open(dir.path()).is_some());
+    }
+
+    #[test]
+    fn a_time_beyond_all_times_is_not_before_this_boot() {
+        // 2^61 s are 0 ms in 64 bits. File systems on disks hold no such time.
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+            println!("SKIPPED: no file system in memory");
+            assert!(std::env::var_os("CI").is_none(), "skipped in CI");
+            return;
+        };
+        let path = dir.path().join("gateway.0a0a0a0a.lock");
+        let file = std::fs::File::create(&path).expect("a lock");
+        let at = nix::sys::time::TimeSpec::new(1 << 61, 0);
+        nix::sys::stat::futimens(&file, &at, &at).expect("its time");
+        let place = gateway::lock_places(dir.path(), dir.path(), None)
+            .into_iter()
+            .find(|place| place.root == dir.path())
+            .expect("the state folder is a place");
+        let folder = Folder::open(dir.path()).expect("it opens");
+        let name = path.file_name().expect("a name");
+        let facts = examine(&Proc::default(), &place, &folder, name).expect("facts");
+        assert!(!facts.before_this_boot, "{facts:?}");
+        assert_eq!(facts.age, None);
     }
 
     #[test]
