@@ -160,6 +160,8 @@ fn a_pause_with_a_limit_ends_by_itself() {
     let over = kept.wait_for("the pause is over");
     assert_eq!(over["why"], "its time is up");
     kept.wait_for_nth("gateway ready", 2);
+    let nothing = say(&plan, ["pause", "--for", "0"]);
+    assert_eq!(nothing.code, Some(64), "{}", nothing.err);
     let wrong = say(&plan, ["pause", "--for", "soon"]);
     assert_eq!(wrong.code, Some(64), "{}", wrong.err);
     kept.stop();

@@ -57,10 +57,12 @@ pub(super) fn run(options: &Incidents) -> Exit {
         None | Some(What::List) => list(&launch.state_dir, &ids, options.json),
         Some(What::Show { which }) => {
             let Some(id) = choose(&ids, which.as_deref()) else {
-                let which = which.as_deref().unwrap_or("1");
-                complain(format_args!(
-                    "no incident {which:?}; clawkeeper incidents lists what there is"
-                ));
+                match which {
+                    Some(which) => complain(format_args!(
+                        "no incident {which:?}; clawkeeper incidents lists what there is"
+                    )),
+                    None => complain("no incidents"),
+                }
                 return Exit::Input;
             };
             match incidents::read(&launch.state_dir, id) {

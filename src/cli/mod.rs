@@ -347,7 +347,9 @@ impl Flags {
 }
 
 fn length_of_time(text: &str) -> Result<Millis, &'static str> {
-    settings::time(text).ok_or("not a length of time such as 90s, 5m or 250ms")
+    settings::time(text)
+        .filter(|length| length.0 > 0)
+        .ok_or("not a length of time such as 90s, 5m or 250ms")
 }
 
 /// Colours where a person looks at the output and has not forbidden them (no-color.org).

@@ -9,7 +9,7 @@ use crate::core::time::{Millis, WallMs};
 use serde::Serialize;
 
 /// What a pause with a limit must look like, over HTTP.
-pub const LIMIT_IS_WRONG: &str = "a pause takes limit_ms=NUMBER, a week at most, or nothing\n";
+pub const LIMIT_IS_WRONG: &str = "a pause takes limit_ms=NUMBER, from 1 to a week, or nothing\n";
 
 #[derive(Debug, Serialize)]
 struct Body {

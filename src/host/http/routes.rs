@@ -97,7 +97,7 @@ fn op(path: &str, query: Option<&str>) -> Option<Option<Op>> {
             Some(query) => query
                 .strip_prefix("limit_ms=")
                 .and_then(|limit| limit.parse().ok().map(Millis))
-                .filter(|limit| *limit <= settings::LONGEST)
+                .filter(|limit| (Millis(1)..=settings::LONGEST).contains(limit))
                 .map(|limit| Op::Pause { limit: Some(limit) }),
         },
         _ => return None,
@@ -167,6 +167,7 @@ mod tests {
             "",
             "limit_ms=",
             "limit_ms=-1",
+            "limit_ms=0",
             "limit_ms=1h",
             "limit=1",
             "limit_ms=604800001",
