@@ -138,9 +138,21 @@ pub const fn is_small(limit_mb: u32) -> bool {
 /// The old generation that leaves room for everything else, in MB; `None` where no gateway works with what that is.
 #[must_use]
 pub fn fits(limit_mb: u32) -> Option<u32> {
+    room(limit_mb).map(|room| room.min(MOST_MB))
+}
+
+/// The old generation that may be tried where this one was full, in MB: as [`fits`], and beyond what is given unasked
+/// no more than twice as much.
+#[must_use]
+pub fn fits_instead(full_mb: Option<u32>, limit_mb: u32) -> Option<u32> {
+    let most = full_mb.unwrap_or(0).saturating_mul(2).max(MOST_MB);
+    room(limit_mb).map(|room| room.min(most))
+}
+
+fn room(limit_mb: u32) -> Option<u32> {
     let others = BESIDE_HEAP_MB + HELPERS_MB + young(limit_mb);
     let left = limit_mb.saturating_sub(others);
-    (left >= LEAST_MB).then_some(left.min(MOST_MB))
+    (left >= LEAST_MB).then_some(left)
 }
 
 /// The same, or the least that is worth a try.
@@ -204,6 +216,22 @@ mod tests {
         }
         assert_eq!(fits(512), None);
         assert_eq!(fitted(512), LEAST_MB, "less is not enough to start");
+    }
+
+    #[test]
+    fn a_full_heap_on_a_large_machine_may_be_twice_as_large_and_on_a_small_one_what_fits() {
+        for (full, limit, instead) in [
+            (Some(4_096), 24_105, Some(8_192)),
+            (Some(8_192), 24_105, Some(16_384)),
+            (Some(16_384), 24_105, Some(23_298)),
+            (Some(1_337), 2_048, Some(1_337)),
+            (Some(120), 8_192, Some(4_096)),
+            (None, 24_105, Some(4_096)),
+            (Some(u32::MAX), 24_105, Some(23_298)),
+            (Some(320), 512, None),
+        ] {
+            assert_eq!(fits_instead(full, limit), instead, "{full:?} of {limit}");
+        }
     }
 
     #[test]

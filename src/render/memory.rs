@@ -1,6 +1,8 @@
 //! The wording of what is said about memory while the gateway lives.
 
+use super::death;
 use super::log_line::LogLine;
+use crate::core::incident::Advice;
 use crate::core::memory::{Outlook, Sample, Shortage};
 
 pub(super) fn short(outlook: &Outlook, how_to_grow: &str) -> LogLine {
@@ -24,10 +26,14 @@ pub(super) fn restart(outlook: &Outlook) -> LogLine {
 }
 
 pub(super) fn spent(outlook: &Outlook, restarts: u32, how_to_grow: &str) -> LogLine {
-    let message = "no memory restart is left within this hour: the machine is too small for this gateway, or it leaks fast";
+    let message =
+        "no memory restart is left within this hour: the gateway leaks faster than they help";
+    let advice = Advice::Leak {
+        how: how_to_grow.to_owned(),
+    };
     looked_ahead(LogLine::error(message), outlook)
         .field("restarts", restarts)
-        .field("fix", how_to_grow)
+        .field("fix", death::advice(&advice))
 }
 
 /// Adds why a gateway is slow, where memory is.

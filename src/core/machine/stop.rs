@@ -68,7 +68,8 @@ impl Core {
                 stage: Stage::Spawn,
                 ..
             } => self.asked_by = Some((name, sender)),
-            Phase::Classifying { .. } => say_stopping(name, sender, out),
+            Phase::Classifying { .. } if is_first => say_stopping(name, sender, out),
+            Phase::Classifying { .. } => {}
             Phase::New
             | Phase::Preflight { .. }
             | Phase::Backoff { .. }

@@ -55,7 +55,7 @@ pub struct MemoryPolicy {
 pub struct HeapBounds {
     /// The size of its old generation as it was set, where it was.
     pub size: Option<Kib>,
-    /// The size that fits into memory beside everything else, where any does.
+    /// The size that it may be given instead, as far as memory has room for it beside everything else.
     pub fits: Option<Kib>,
     /// The least that the main process has beside its heap.
     pub beside: Kib,

@@ -75,7 +75,7 @@ impl Sized {
     pub(super) fn bounds(&self) -> HeapBounds {
         HeapBounds {
             size: self.choice.mb().map(Kib::of_mb),
-            fits: heap::fits(self.limit_mb).map(Kib::of_mb),
+            fits: heap::fits_instead(self.choice.mb(), self.limit_mb).map(Kib::of_mb),
             beside: Kib::of_mb(LEAST_BESIDE_HEAP_MB),
         }
     }

@@ -39,6 +39,7 @@ pub(super) struct Witness {
     held: Option<HoldWhy>,
     edits: Edits,
     is_over: bool,
+    is_end_announced: bool,
     is_paused: bool,
     last_steps: VecDeque<Mono>,
     /// Samples in a row, of one gateway, with less than a tenth of memory left.
@@ -93,6 +94,7 @@ impl Witness {
             held: None,
             edits: Edits::default(),
             is_over: false,
+            is_end_announced: false,
             is_paused: false,
             last_steps: VecDeque::new(),
             tight_samples: 0,
@@ -122,6 +124,7 @@ impl Witness {
         self.invariant_the_same_hold_is_not_said_again(moment);
         self.invariant_memory_restarts_follow_several_samples_and_keep_their_budget(moment);
         self.invariant_nothing_follows_the_exit(moment);
+        self.invariant_the_end_is_announced_once(moment);
         self.invariant_steps_are_bounded(moment);
     }
 
@@ -325,6 +328,21 @@ impl Witness {
             assert!(matches!(moment.actions.last(), Some(Action::Exit(_))));
             assert!(moment.after.is_over());
             self.is_over = true;
+        }
+    }
+
+    /// However many signals ask for it, and whatever it is doing then.
+    fn invariant_the_end_is_announced_once(&mut self, moment: &Moment<'_>) {
+        for report in reports(moment.actions) {
+            let announces = matches!(
+                report,
+                Report::Stopping {
+                    cause: StopCause::Shutdown,
+                    ..
+                }
+            );
+            assert!(!(announces && self.is_end_announced), "announced twice");
+            self.is_end_announced |= announces;
         }
     }
 
