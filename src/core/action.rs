@@ -418,6 +418,8 @@ pub enum Report {
     MemoryShort {
         /// What is left.
         outlook: Outlook,
+        /// True when a leak is answered by a drained restart, as the setting and its budget stand.
+        may_restart: bool,
         /// How this place is given more.
         how_to_grow: String,
     },

@@ -5,13 +5,14 @@ use super::log_line::LogLine;
 use crate::core::incident::Advice;
 use crate::core::memory::{Outlook, Sample, Shortage};
 
-pub(super) fn short(outlook: &Outlook, how_to_grow: &str) -> LogLine {
+pub(super) fn short(outlook: &Outlook, may_restart: bool, how_to_grow: &str) -> LogLine {
     let line = looked_ahead(LogLine::warn("memory is short"), outlook);
     match outlook.rise {
-        Some(_) => line.field(
+        Some(_) if may_restart => line.field(
             "fix",
-            "the gateway leaks and will be restarted, drained, in time; a plugin or channel added lately is the likeliest cause",
+            "the gateway leaks, and is to be restarted, drained, before memory is full; a plugin or channel added lately is the likeliest cause",
         ),
+        Some(_) => line.field("fix", leaks(how_to_grow)),
         None => line.field("fix", how_to_grow),
     }
 }
@@ -28,12 +29,14 @@ pub(super) fn restart(outlook: &Outlook) -> LogLine {
 pub(super) fn spent(outlook: &Outlook, restarts: u32, how_to_grow: &str) -> LogLine {
     let message =
         "no memory restart is left within this hour: the gateway leaks faster than they help";
-    let advice = Advice::Leak {
-        how: how_to_grow.to_owned(),
-    };
     looked_ahead(LogLine::error(message), outlook)
         .field("restarts", restarts)
-        .field("fix", death::advice(&advice))
+        .field("fix", leaks(how_to_grow))
+}
+
+fn leaks(how_to_grow: &str) -> String {
+    let how = how_to_grow.to_owned();
+    death::advice(&Advice::Leak { how })
 }
 
 /// Adds why a gateway is slow, where memory is.

@@ -171,8 +171,9 @@ pub fn report(report: &Report) -> LogLine {
         }
         Report::MemoryShort {
             outlook,
+            may_restart,
             how_to_grow,
-        } => memory::short(outlook, how_to_grow),
+        } => memory::short(outlook, *may_restart, how_to_grow),
         Report::MemoryEased(sample) => memory::eased(sample),
         Report::MemoryRestart(outlook) => memory::restart(outlook),
         Report::MemoryRestartsSpent {

@@ -29,8 +29,11 @@ impl Core {
             Verdict::Calm => {}
             Verdict::Warn(outlook) => {
                 let how_to_grow = self.policy.how_to_grow.clone();
+                let most = self.policy.memory.restarts_per_hour;
+                let done = self.memory.restarts_within_an_hour(now);
                 out.push(Action::Report(Report::MemoryShort {
                     outlook,
+                    may_restart: most.is_some_and(|most| done < most),
                     how_to_grow,
                 }));
             }

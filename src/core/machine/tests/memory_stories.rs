@@ -64,7 +64,12 @@ fn told_not_to_restart_for_memory_it_only_warns() {
     let mut host = FakeHost::new(Policy { memory, ..POLICY }, world);
     host.run_until(HOUR);
     assert_eq!(memory_restarts(&host), 0);
-    assert_eq!(host.said(|it| matches!(it, Report::MemoryShort { .. })), 1);
+    let promises = |promised| {
+        host.said(
+            |it| matches!(it, Report::MemoryShort { may_restart, .. } if *may_restart == promised),
+        )
+    };
+    assert_eq!((promises(false), promises(true)), (1, 0));
     assert_eq!(classes(&host), [ExitClass::Signal { signal: 9 }]);
 }
 
