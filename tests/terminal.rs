@@ -8,8 +8,10 @@
 mod support;
 
 use nix::libc;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use support::keeper::Plan;
@@ -85,6 +87,28 @@ fn a_command_that_waits_ends_when_it_is_told_to() {
         assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
         assert_eq!(process.wait().signal(), Some(libc::SIGTERM), "{command:?}");
     }
+}
+
+#[test]
+fn a_lock_whose_path_is_no_text_is_listed_like_any_other() {
+    let plan = Plan::new(Place::Subreaper);
+    let folder = OsStr::from_bytes(b"plugin-runtime-deps/\xff");
+    let folder = plan.state().join(folder);
+    fs::create_dir_all(&folder).expect("folders");
+    fs::write(
+        folder.join(".openclaw-runtime-deps.lock"),
+        r#"{"pid": 999999}"#,
+    )
+    .expect("a lock");
+    for args in [&["locks", "--json"][..], &["locks"], &["check", "--json"]] {
+        let output = plan.ask(args.iter().copied());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("plugin-runtime-deps/\u{fffd}"), "{output:?}");
+    }
+    let kept = plan.start();
+    kept.wait_until_ready();
+    kept.wait_for("stale lock cleared");
+    assert_eq!(kept.stop().status, "exit 0");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Locks;
 use super::surroundings::{self, Surroundings};
 use super::tell::{complain, print, say};
-use crate::core::locks::{self, LockContent, LockVerdict, UnknownWhy};
+use crate::core::locks::{self, LockContent, LockFacts, LockVerdict, UnknownWhy};
 use crate::exit::Exit;
 use crate::host::leftovers;
 use crate::host::lock_files;
@@ -31,7 +31,15 @@ pub(super) fn run(options: &Locks) -> Exit {
     if options.json {
         let rows: Vec<_> = judged
             .iter()
-            .map(|(facts, verdict)| json!({ "lock": facts, "verdict": verdict }))
+            .map(|(facts, verdict)| {
+                // A path that is no text is no JSON either.
+                let path = facts.path.to_string_lossy().into_owned().into();
+                let facts = LockFacts {
+                    path,
+                    ..facts.clone()
+                };
+                json!({ "lock": facts, "verdict": verdict })
+            })
             .collect();
         print(serde_json::Value::from(rows));
     } else if judged.is_empty() {

@@ -192,7 +192,10 @@ impl Kept {
             was_ready: incident.was_ready,
             memory: incident.memory.clone(),
             history: incident.history.iter().map(past).collect(),
-            dumps: dumps::written_since(launch, now.0.saturating_sub(incident.uptime.0)),
+            dumps: dumps::written_since(launch, now.0.saturating_sub(incident.uptime.0))
+                .iter()
+                .map(|path| path.to_string_lossy().into_owned().into())
+                .collect(),
             output: Vec::new(),
         }
     }
@@ -200,7 +203,7 @@ impl Kept {
     /// As JSON within the bound: the oldest lines of output give way.
     fn fit(&mut self) -> Vec<u8> {
         loop {
-            // A struct of numbers and text always is JSON.
+            // A struct of numbers and text always is JSON; a path that is no text would not be.
             let bytes = serde_json::to_vec_pretty(&self).unwrap_or_default();
             if bytes.len() <= FILE_MAX_BYTES || self.output.is_empty() {
                 return bytes;

@@ -75,6 +75,21 @@ fn files_that_somebody_else_put_there_cost_a_reader_no_more_than_ours() {
     }
 }
 
+#[test]
+fn a_dump_whose_name_is_no_text_does_not_empty_the_incident() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let site = Site::new(&[], &[], "{}");
+    let dumps = site.dir.path().join("clawkeeper-dumps");
+    std::fs::create_dir(&dumps).expect("a folder");
+    let name = std::ffi::OsStr::from_bytes(b"\xff.heapsnapshot");
+    std::fs::write(dumps.join(name), "{}").expect("a dump");
+    site.keep("oom-heap", b"last words\n", 1_000).expect("kept");
+    let ids = list(site.dir.path()).expect("listed");
+    let kept = read(site.dir.path(), &ids[0]).expect("an incident");
+    assert_eq!(kept.dumps.len(), 1);
+    assert_eq!(kept.output, ["last words"]);
+}
+
 fn incident(class: &str) -> Incident {
     Incident {
         class: class.to_owned(),
