@@ -210,11 +210,11 @@ fn refused(refusal: Refusal) -> (String, String) {
         ),
         Refusal::UnknownKey => (
             "its config has a key this version does not know",
-            "remove the key its output names; to see all: node dist/index.js config validate",
+            "remove the key its output names; to see all: clawkeeper config validate",
         ),
         Refusal::InvalidConfig => (
             "its config is invalid",
-            "correct what its output names; to see all: node dist/index.js config validate",
+            "correct what its output names; to see all: clawkeeper config validate",
         ),
         Refusal::InvalidFlag => (
             "its command line is wrong",

@@ -89,6 +89,12 @@ fn the_gateways_own_validator_has_the_last_word() {
         let forced = put(&site, &["--force"], unknown);
         assert_eq!(forced.status.code(), Some(0), "{}", said(&forced));
         assert_eq!(now(), unknown);
+        let mut validate = site.command(clawkeeper());
+        let validated = validate.args(["config", "validate"]).output();
+        let validated = validated.expect("it starts");
+        assert_eq!(validated.status.code(), Some(2), "{}", said(&validated));
+        let text = said(&validated);
+        assert!(text.contains("the gateway refuses it: "), "{text}");
         let left: Vec<_> = fs::read_dir(site.file("state"))
             .expect("listed")
             .flatten()

@@ -82,7 +82,7 @@ pub(super) enum Config {
     },
     /// Print where the config is
     Path,
-    /// Say whether the gateway could start with its config
+    /// Say whether the gateway could start with its config; the gateway's own validator is asked too
     Validate {
         /// Another file than the gateway's own
         file: Option<PathBuf>,

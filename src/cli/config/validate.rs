@@ -4,11 +4,15 @@ use super::{complain, say};
 use crate::cli::surroundings::{self, Surroundings};
 use crate::core::config::{ConfigState, Severity};
 use crate::exit::Exit;
-use crate::host::config_file;
+use crate::gateway::config::Answer;
+use crate::host::launch::Launch;
+use crate::host::{config_file, validator};
 use crate::settings::ConfigSeed;
 use std::path::PathBuf;
 
 pub(super) fn validate(file: Option<PathBuf>) -> Exit {
+    // The gateway reads its own config as its own user; another file may be for us alone. `put --dry-run` asks about that.
+    let asks_gateway = file.is_none();
     // The working folder changes with the surroundings.
     let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
     let found = surroundings::find();
@@ -40,6 +44,7 @@ pub(super) fn validate(file: Option<PathBuf>) -> Exit {
             }
             match findings.iter().map(|finding| finding.severity).max() {
                 Some(Severity::Hold) => Exit::CheckHolds,
+                _ if asks_gateway && !passes_validator(&launch) => Exit::CheckHolds,
                 Some(Severity::Warn) => Exit::CheckWarnings,
                 Some(Severity::Info) | None => {
                     say(format_args!("{path}: the gateway can start with it"));
@@ -54,6 +59,26 @@ pub(super) fn validate(file: Option<PathBuf>) -> Exit {
             "{path}: {}",
             nix::errno::Errno::from_raw(errno).desc()
         )),
+    }
+}
+
+/// Asks the gateway itself, which knows its keys; where it cannot be asked, that is said and refuses nothing.
+fn passes_validator(launch: &Launch) -> bool {
+    let path = launch.config_path.display();
+    match validator::ask(launch, &launch.config_path) {
+        Ok(Answer::Valid) => true,
+        Ok(Answer::Invalid(issues)) => {
+            for issue in issues {
+                say(format_args!("{path}: the gateway refuses it: {issue}"));
+            }
+            false
+        }
+        Err(why) => {
+            say(format_args!(
+                "the gateway's own validator gave no verdict: {why}"
+            ));
+            true
+        }
     }
 }
 
