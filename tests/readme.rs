@@ -75,6 +75,45 @@ fn the_settings_table_and_the_help_name_the_same_flags() {
     assert_eq!(flags(&table), flags(&options));
 }
 
+/// What a row of the table calls the default, where the help names one for the same flag.
+#[test]
+fn the_settings_table_and_the_help_name_the_same_defaults() {
+    let help = Command::new(env!("CARGO_BIN_EXE_clawkeeper"))
+        .args(["run", "--help"])
+        .output()
+        .expect("it starts");
+    let help = String::from_utf8(help.stdout).expect("text");
+    let in_help = |flag: &str| {
+        let line = help
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(flag))?;
+        let (_, default) = line.split_once("[default: ")?;
+        let end = default.find(|letter: char| " :]".contains(letter));
+        let is_address = default.starts_with(|letter: char| letter.is_ascii_digit());
+        let end = if is_address {
+            default.find([' ', ']'])
+        } else {
+            end
+        };
+        Some(default[..end?].to_owned())
+    };
+    let mut compared = 0;
+    for row in README.lines().filter(|line| line.starts_with("| `--")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let quoted = |cell: &str| -> Vec<String> {
+            let words = cell.split('`').skip(1).step_by(2);
+            words.map(str::to_owned).collect()
+        };
+        let (flags, defaults) = (quoted(cells[0]), quoted(cells[2]));
+        for (flag, default) in flags.iter().zip(&defaults) {
+            let told = in_help(flag);
+            assert_eq!(told.as_ref(), Some(default), "{row}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 20, "{compared}");
+}
+
 #[test]
 fn the_two_commands_and_the_documents_it_names_exist() {
     for path in [

@@ -281,7 +281,7 @@ impl View<'_> {
     fn config(&self) -> String {
         let usable = match self.at("/config/usable") {
             Some(Value::Bool(true)) => "can be used",
-            Some(Value::Bool(false)) => "cannot be used: clawkeeper check",
+            Some(Value::Bool(false)) => "cannot be used: clawkeeper config validate",
             _ => return String::new(),
         };
         let generation = self.number("/config/generation").filter(|it| *it > 0);

@@ -269,6 +269,10 @@ impl Core {
         } else if self.rolls_back_after(refusal) {
             self.begin_look(now, Stage::Volume, out);
         } else {
+            if refusal.is_of_the_config() {
+                // Our rules passed it; the gateway knows more keys than they do.
+                self.chronicle.note_config(false);
+            }
             self.hold(now, HoldWhy::Refused(refusal), out);
         }
     }

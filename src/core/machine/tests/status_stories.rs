@@ -169,6 +169,7 @@ fn a_refusal_is_told_as_hold_and_as_exit() {
     let mut host = with_lives(vec![refused(Refusal::UnknownKey)]);
     host.run_until_phase("held");
     let told = status(&host);
+    assert_eq!(told.config_usable, Some(false), "our rules know no keys");
     let hold = told.hold.map(|it| it.why);
     assert_eq!(hold, Some(HoldWhy::Refused(Refusal::UnknownKey)));
     let last = told.last_exit.map(|it| it.class);
