@@ -10,10 +10,11 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
 COPY tests/tools tests/tools
 COPY src src
+# One cache serves every architecture that is built here: each has a folder of its own in it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked --bin clawkeeper \
-    && install -m 755 target/*/release/clawkeeper /clawkeeper
+    cargo build --release --locked --bin clawkeeper --target-dir "target/$(uname -m)" \
+    && install -m 755 target/"$(uname -m)"/*/release/clawkeeper /clawkeeper
 
 FROM ${OPENCLAW_IMAGE}
 COPY --from=clawkeeper /clawkeeper /usr/local/bin/clawkeeper

@@ -260,6 +260,14 @@ fn nothing_that_makes_the_image_is_for_one_architecture() {
         for word in ["amd64", "arm64", "x86_64", "aarch64", "x64", "--platform"] {
             assert!(!text.contains(word), "{word} in {name}");
         }
+        // BuildKit gives one cache to all architectures: a binary of another one must not be found in it.
+        if text.contains("cargo build") {
+            assert!(
+                text.contains("--target-dir \"target/$(uname -m)\""),
+                "{name}"
+            );
+            assert!(!text.contains("target/*"), "{name}");
+        }
     }
     // Static on both, or the binary would not run in a base of another C library.
     let cargo = include_str!("../.cargo/config.toml");
