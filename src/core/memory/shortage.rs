@@ -57,10 +57,11 @@ impl Faults {
     pub(in crate::core) fn note(&mut self, now: Mono, count: u64) {
         if let Some((at, before)) = self.counted {
             let elapsed = now.since(at);
-            if elapsed < FAULTS_OVER {
+            // A process that has ended has none any more; that says nothing of its life.
+            if elapsed < FAULTS_OVER || count < before {
                 return;
             }
-            self.per_s = count.saturating_sub(before).saturating_mul(1_000) / elapsed.0;
+            self.per_s = (count - before).saturating_mul(1_000) / elapsed.0;
         }
         self.counted = Some((now, count));
     }
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_counted_over_ten_seconds_and_a_process_that_is_gone_has_none() {
+    fn faults_are_counted_over_ten_seconds_and_a_process_that_is_gone_changes_nothing() {
         let mut faults = Faults::default();
         for at in 0..=24 {
             faults.note(Mono(at * 400), at * 1_000);
@@ -153,7 +154,9 @@ mod tests {
         faults.note(Mono(10_000), 25_000);
         assert_eq!(faults.per_s, 2_500);
         faults.note(Mono(30_000), 0);
-        assert_eq!(faults.per_s, 0);
+        assert_eq!(faults.per_s, 2_500);
+        faults.note(Mono(40_000), 25_000);
+        assert_eq!(faults.per_s, 0, "none since");
         faults.note(Mono(u64::MAX), u64::MAX);
         assert!(faults.per_s > 0);
     }
