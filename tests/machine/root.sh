@@ -2,7 +2,7 @@
 # Makes the disk that a virtual machine boots from out of a container image, once for each image.
 #   tests/machine/root.sh [IMAGE]     prints the folder: root.img, and image (its id), entrypoint, cmd, env, workdir as text
 # Without a name the image is the one that docker/Dockerfile makes of this checkout; layers that are there are reused.
-# As root on Debian. The last two disks are kept.
+# As root on Debian. A disk that was not asked for in three hours is removed; a long test may still run on a younger one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${CLAWKEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clawkeeper}"
@@ -34,6 +34,6 @@ if [[ ! -e $folder/complete || ! -e $folder/image ]]; then
     podman image unmount "$image" >/dev/null
     : >"$folder/complete"
 fi
-# shellcheck disable=SC2012  # our own folders, by age
-ls -1dt "$cache"/machine/roots/*/ | tail -n +3 | xargs -r rm -rf
+touch "$folder"
+find "$cache/machine/roots" -mindepth 1 -maxdepth 1 -type d -mmin +180 -exec rm -rf {} +
 echo "$folder"
