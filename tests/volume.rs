@@ -80,6 +80,25 @@ fn without_a_mount_it_warns_or_holds_as_told_and_a_mount_ends_the_hold() {
 }
 
 #[test]
+fn a_file_in_the_state_folders_place_is_no_failing_disk() {
+    let plan = Plan::new(Place::Subreaper).options(SOON);
+    let aside = plan.file("aside");
+    fs::rename(plan.state(), &aside).expect("moved away");
+    fs::write(plan.state(), "mine").expect("a file");
+    let kept = plan.start();
+    let line = kept.wait_for("holding: the gateway is not started until this is mended");
+    assert!(
+        line["fix"].to_string().contains("names no folder"),
+        "{line}"
+    );
+    assert_eq!(fs::read_to_string(plan.state()).expect("it stays"), "mine");
+    fs::remove_file(plan.state()).expect("removed");
+    fs::rename(aside, plan.state()).expect("moved back");
+    kept.wait_until_ready();
+    assert_eq!(kept.stop().status, "exit 0");
+}
+
+#[test]
 fn a_read_only_volume_holds_and_the_gateway_starts_when_it_is_writable_again() {
     for place in PLACES {
         let plan = Plan::new(place).options(SOON).mounted("-t tmpfs tmpfs");

@@ -124,7 +124,21 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
                 "the volume failed to {operation}: {}",
                 Errno::from_raw(*errno).desc()
             ),
-            "the disk is failing: restore a snapshot or a backup to a new volume (on Fly: fly volumes snapshots list <volume-id>)",
+            match Errno::from_raw(*errno) {
+                Errno::EMFILE | Errno::ENFILE => {
+                    "too many files are open: raise the limit (ulimit -n, docker run --ulimit nofile=65536)"
+                }
+                Errno::ENOTDIR | Errno::ENAMETOOLONG => {
+                    "OPENCLAW_STATE_DIR names no folder: correct it, or what stands in its place"
+                }
+                Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP => {
+                    "its file system cannot do that: put the state folder on another, such as ext4"
+                }
+                Errno::ENOMEM => "give it more memory",
+                _ => {
+                    "the disk is failing: restore a snapshot or a backup to a new volume (on Fly: fly volumes snapshots list <volume-id>)"
+                }
+            },
         ),
     };
     (what, fix.to_owned())
