@@ -112,3 +112,26 @@ fn a_machine_that_the_real_gateway_fills_is_told_of_and_gets_it_back() {
     );
     assert!(of("fix").contains("--vm-memory 2048"), "{log}");
 }
+
+#[test]
+#[ignore = "an emulated processor takes minutes for the real gateway: cargo test --test machine -- --ignored"]
+fn a_machine_too_small_for_the_real_gateway_is_told_of_while_it_starts_and_when_that_is_given_up() {
+    let Some(site) = Site::with_real_gateway() else {
+        return;
+    };
+    // It is not killed: it reads its program over and over, and is given up after four times as long.
+    let site = site
+        .option("--memory", "280")
+        .option("--env", "CLAWKEEPER_STARTUP_TIMEOUT=30s");
+    let mut machine = site.boot();
+    let given_up = "restarting the gateway: it was not ready in time";
+    let log = machine.wait_for(REAL_BOOT, "the end of a start", |log| {
+        log.contains(given_up)
+    });
+    assert_clawkeeper_lived(&machine, &log);
+    for told in ["gateway still starting", given_up] {
+        let of = |name| field(&log, told, name).unwrap_or_default();
+        assert!(of("why").starts_with("memory is short"), "{told}: {log}");
+        assert!(of("fix").contains("--vm-memory 2048"), "{told}: {log}");
+    }
+}
