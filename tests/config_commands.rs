@@ -319,6 +319,15 @@ fn diff_compares_what_is_asked_for() {
     assert!(said(&["diff", "2", "2"]).contains("the same"));
     ends_with(config(&plan, &["diff", "77"], b""), 66);
     ends_with(config(&plan, &["rollback", "77"], b""), 66);
+    // A broken edit that was replaced is a version as well.
+    fs::write(plan.file("state/openclaw.json"), "{ gateway: ").expect("our file");
+    let fourth = SECOND.replace("3000", "5000");
+    ends_with(config(&plan, &["put", "--force"], fourth.as_bytes()), 0);
+    let said = ends_with(config(&plan, &["diff"], b""), 0);
+    assert!(
+        said.contains("4000 -> 5000") || said.contains("3000 -> 5000"),
+        "{said}"
+    );
 }
 
 /// Runs `config edit` with a line of shell for an editor; `$1` is the file.

@@ -162,16 +162,19 @@ fn version(
     let differs_from = differs_from.map(content_hash);
     // The last good one is for going back to; what the last change was, the newest tells.
     let found = config_history::candidates(versions, None, differs_from, wanted);
-    let version = match (found.map(|mut found| found.swap_remove(0)), store) {
-        (Ok(version), Some(store)) => (version, store),
-        (Ok(_), None) => return Err(Exit::Input),
-        (Err(error), _) => {
-            complain(error);
-            return Err(Exit::Input);
-        }
+    let found = found.map_err(|error| {
+        complain(error);
+        Exit::Input
+    })?;
+    let store = store.ok_or(Exit::Input)?;
+    // A broken edit is kept too, and says nothing of what changed.
+    let parses = |it: &&Version| {
+        store
+            .read(it)
+            .is_ok_and(|bytes| config::parse(&bytes).is_ok())
     };
-    let (version, store) = version;
-    let bytes = store.read(&version).map_err(|error| {
+    let version = found.iter().find(parses).unwrap_or(&found[0]);
+    let bytes = store.read(version).map_err(|error| {
         complain(error);
         Exit::Input
     })?;
