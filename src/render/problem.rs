@@ -5,6 +5,7 @@ use crate::core::exit_class::Refusal;
 use crate::core::locks::{LockVerdict, StaleWhy, UnknownWhy};
 use crate::core::volume::{VolumeProblem, VolumeWarning};
 use nix::errno::Errno;
+use nix::libc;
 
 /// Why no gateway is being started: what is wrong, and the fix.
 #[must_use]
@@ -124,24 +125,29 @@ fn volume_problem(problem: &VolumeProblem) -> (String, String) {
                 "the volume failed to {operation}: {}",
                 Errno::from_raw(*errno).desc()
             ),
-            match Errno::from_raw(*errno) {
-                Errno::EMFILE | Errno::ENFILE => {
-                    "too many files are open: raise the limit (ulimit -n, docker run --ulimit nofile=65536)"
-                }
-                Errno::ENOTDIR | Errno::ENAMETOOLONG => {
-                    "OPENCLAW_STATE_DIR names no folder: correct it, or what stands in its place"
-                }
-                Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP => {
-                    "its file system cannot do that: put the state folder on another, such as ext4"
-                }
-                Errno::ENOMEM => "give it more memory",
-                _ => {
-                    "the disk is failing: restore a snapshot or a backup to a new volume (on Fly: fly volumes snapshots list <volume-id>)"
-                }
-            },
+            disk_fix(*errno),
         ),
     };
     (what, fix.to_owned())
+}
+
+/// What helps when a call on the state folder fails, by the number it failed with.
+const fn disk_fix(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE | libc::ENFILE => {
+            "too many files are open: raise the limit (ulimit -n, docker run --ulimit nofile=65536)"
+        }
+        libc::ENOTDIR | libc::ENAMETOOLONG => {
+            "OPENCLAW_STATE_DIR names no folder: correct it, or what stands in its place"
+        }
+        libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP => {
+            "its file system cannot do that: put the state folder on another, such as ext4"
+        }
+        libc::ENOMEM => "give it more memory",
+        _ => {
+            "the disk is failing: restore a snapshot or a backup to a new volume (on Fly: fly volumes snapshots list <volume-id>)"
+        }
+    }
 }
 
 const NOT_A_MOUNT_FIX: &str = "mount a volume there ([mounts] destination in fly.toml, docker run -v), or set OPENCLAW_STATE_DIR to one";
