@@ -3,7 +3,7 @@
 //! Reads what the gateway may own: each included file is reached from a folder that it may lie in, name by name,
 //! and never through a link. Writes nothing but owners and times.
 
-use super::config_file;
+use super::config_file::{self, Seen};
 use super::folder::{FileError, Folder};
 use super::launch::Launch;
 use super::volume;
@@ -14,12 +14,11 @@ use crate::gateway::config::{
     self, MAX_INCLUDE_BYTES, MAX_INCLUDE_DEPTH, MAX_INCLUDE_PATH, MAX_INCLUDES,
 };
 use nix::errno::Errno;
-use nix::sys::stat::futimens;
+use nix::sys::stat::{futimens, lstat};
 use nix::sys::time::TimeSpec;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// How the gateway names what it replaced: the newest, and up to four older ones (7.1 and 9.6).
@@ -36,11 +35,8 @@ pub struct Looker {
     /// The config with its includes.
     value: Value,
     bytes: Option<Digest>,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<(PathBuf, Option<Seen>)>,
 }
-
-/// What tells without reading that a file is another one.
-pub type Stamp = (u64, u64, u64, i64, i64);
 
 /// One look's way through the files.
 struct Reader<'a> {
@@ -199,7 +195,7 @@ impl Looker {
 pub fn with_includes(
     launch: &Launch,
     config: Option<&Value>,
-) -> (Option<Value>, Vec<(PathBuf, Option<Stamp>)>) {
+) -> (Option<Value>, Vec<(PathBuf, Option<Seen>)>) {
     let path = &launch.config_path;
     let key = RandomState::new();
     let mut reader = Reader::new(launch, &key);
@@ -211,7 +207,7 @@ pub fn with_includes(
     (whole, stamped(reader.files))
 }
 
-fn stamped(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Stamp>)> {
+fn stamped(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Seen>)> {
     let with_stamp = |path: PathBuf| {
         let stamp = stamp(&path);
         (path, stamp)
@@ -371,22 +367,10 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// The stamp of a file, or of a link itself; `None` when there is none.
+/// What the kernel says of a file, or of a link itself; `None` when there is none.
 #[must_use]
-pub fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = path.symlink_metadata().ok()?;
-    Some((
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-    ))
-}
-
-/// Whoever owns a file may set its time to any year: what does not fit is cut off.
-const fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
+pub fn stamp(path: &Path) -> Option<Seen> {
+    lstat(path).ok().map(|stat| Seen::of(&stat))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What must not be seen in text that is kept: the secrets of the gateway's environment, command line and config.
 
-use super::config_file;
-use super::config_look::{self, Stamp};
+use super::config_file::{self, Seen};
+use super::config_look;
 use super::launch::Launch;
 use crate::gateway::Mask;
 use std::ffi::OsStr;
@@ -12,15 +12,14 @@ use std::path::PathBuf;
 pub(super) struct Secrets {
     mask: Mask,
     /// The config and what it includes, whose secrets are in the mask; none before the mask is made.
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<(PathBuf, Option<Seen>)>,
 }
 
 impl Secrets {
     /// The mask as the config now wants it. One that cannot be read leaves the mask as it was.
     pub(super) fn mask(&mut self, launch: &Launch) -> &Mask {
         let is_made = !self.files.is_empty();
-        let is_current =
-            |(path, seen): &(PathBuf, Option<Stamp>)| config_look::stamp(path) == *seen;
+        let is_current = |(path, seen): &(PathBuf, Option<Seen>)| config_look::stamp(path) == *seen;
         if !is_made || !self.files.iter().all(is_current) {
             let read = read(launch);
             if read.is_whole || !is_made {
@@ -41,7 +40,7 @@ struct Read {
     mask: Mask,
     /// Whether there was a config to make it from, and everything that it includes.
     is_whole: bool,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<(PathBuf, Option<Seen>)>,
 }
 
 fn read(launch: &Launch) -> Read {

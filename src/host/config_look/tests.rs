@@ -7,7 +7,7 @@ use super::*;
 use crate::gateway;
 use crate::settings;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::{Duration, Instant};
 
 /// A state folder with a config, as a gateway of ours has it.

@@ -1,7 +1,8 @@
 //! Looks at the config while the gateway runs: watches, looks, touches, validates, keeps, rolls back.
 
 use super::super::clock;
-use super::super::config_look::{self, Looker, Stamp};
+use super::super::config_file::Seen;
+use super::super::config_look::{self, Looker};
 use super::super::config_store::ConfigStore;
 use super::super::log;
 use super::super::rollback;
@@ -30,7 +31,7 @@ pub(super) struct ConfigFiles {
     /// The watch is being set up.
     is_beginning: AtomicBool,
     /// The config's stamp from before it was read for a start, until the gateway runs and may write to it.
-    judged: Mutex<Option<Option<Stamp>>>,
+    judged: Mutex<Option<Option<Seen>>>,
     /// One validator at a time.
     validator: tokio::sync::Mutex<()>,
 }
