@@ -164,7 +164,7 @@ fn show(id: &str, kept: &Kept, json: bool) -> Exit {
         text.push('\n');
     }
     for dump in &kept.dumps {
-        text += &format!("\nNode wrote {}\n", dump.display());
+        text += &format!("\nNode wrote {dump}\n");
     }
     let first = kept.output.len().saturating_sub(LINES_SHOWN);
     if !kept.output.is_empty() {

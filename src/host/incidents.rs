@@ -54,7 +54,7 @@ pub struct Kept {
     pub history: Vec<Past>,
     /// What node wrote when it ran out of heap (`--heap-dump`).
     #[serde(default)]
-    pub dumps: Vec<PathBuf>,
+    pub dumps: Vec<String>,
     /// The gateway's last lines, secrets masked.
     pub output: Vec<String>,
 }
@@ -194,7 +194,7 @@ impl Kept {
             history: incident.history.iter().map(past).collect(),
             dumps: dumps::written_since(launch, now.0.saturating_sub(incident.uptime.0))
                 .iter()
-                .map(|path| path.to_string_lossy().into_owned().into())
+                .map(|path| path.to_string_lossy().into_owned())
                 .collect(),
             output: Vec::new(),
         }

@@ -1,7 +1,7 @@
 //! What is said of an edit of the config while the gateway runs.
 
 use super::log_line::LogLine;
-use super::problem::config_problem;
+use super::problem::{CONFIG_FIX, config_problem};
 use crate::core::action::ConfigProblem;
 use crate::core::reload::{RestartWhy, Told, Unapplied};
 use std::path::Path;
@@ -56,10 +56,7 @@ pub(super) fn line(path: &Path, told: &Told) -> LogLine {
                 .field("why", why)
                 .field("path", path.display())
                 .field("generation", generation)
-                .field(
-                    "fix",
-                    "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)",
-                )
+                .field("fix", CONFIG_FIX)
         }
         Told::Restored => LogLine::info("config can be used again").field("path", path.display()),
         Told::Rewritten { changed } => LogLine::info("the gateway changed its config itself")

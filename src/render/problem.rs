@@ -152,6 +152,9 @@ const fn disk_fix(errno: i32) -> &'static str {
 
 const NOT_A_MOUNT_FIX: &str = "mount a volume there ([mounts] destination in fly.toml, docker run -v), or set OPENCLAW_STATE_DIR to one";
 
+/// What a person does with a config that cannot be used.
+pub(super) const CONFIG_FIX: &str = "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)";
+
 const ROOM_FIX: &str = "delete old files under the state folder, or make the volume larger (on Fly: fly volumes extend <volume-id> --size <GB>)";
 
 /// Worth a line, no reason to hold.
@@ -199,10 +202,7 @@ pub fn config_problem(problem: &ConfigProblem) -> (String, String) {
             format!("it cannot be read: {}", Errno::from_raw(*errno).desc()),
             "chown it to the gateway's user, chmod 600",
         ),
-        ConfigProblem::Broken(error) => (
-            error.clone(),
-            "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)",
-        ),
+        ConfigProblem::Broken(error) => (error.clone(), CONFIG_FIX),
         ConfigProblem::Findings(findings) => {
             let what: Vec<_> = findings
                 .iter()
