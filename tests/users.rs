@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
-use support::keeper::{CONFIG, Kept, Plan, snapshot};
+use support::keeper::{CONFIG, Plan, snapshot};
 use support::{Place, skip};
 
 /// So that a repair is seen soon.
@@ -76,7 +76,7 @@ fn a_clawkeeper_that_is_not_root_holds_on_roots_state_folder_until_it_is_given_a
         "{line}"
     );
     chown(plan.config(), Some(1000), Some(1000)).expect("given away");
-    heals(&plan, kept, |_| {});
+    kept.heals(|_| {});
 }
 
 #[test]
@@ -278,17 +278,4 @@ fn for_user_1000() -> Option<Plan> {
 
 fn owner(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").uid()
-}
-
-/// Repairs the volume and sees the gateway started by nothing else.
-fn heals(plan: &Plan, kept: Kept, repair: impl FnOnce(&Kept)) {
-    assert!(
-        plan.diary("boot").is_empty(),
-        "nothing starts on such a volume"
-    );
-    assert!(kept.is_alive());
-    repair(&kept);
-    kept.wait_until_ready();
-    kept.wait_for("hold is over");
-    assert_eq!(kept.stop().status, "exit 0");
 }

@@ -11,7 +11,7 @@ use nix::libc;
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::health::Listener;
 use support::keeper::{CONFIG, Ended, Kept, Plan};
@@ -107,42 +107,24 @@ fn a_read_only_volume_holds_and_the_gateway_starts_when_it_is_writable_again() {
         let kept = plan.start();
         let why = kept.wait_until_held();
         assert!(why.contains("read-only"), "{why}");
-        heals(&plan, kept, |kept| {
-            kept.enter(&format!("mount -o remount,rw '{state}'"))
-        });
+        kept.heals(|kept| kept.enter(&format!("mount -o remount,rw '{state}'")));
     }
 }
 
 #[test]
 fn a_full_volume_holds_and_room_starts_the_gateway() {
     for place in PLACES {
-        let plan = Plan::new(place)
-            .options(SOON)
-            .mounted("-t tmpfs -o size=256k tmpfs");
-        let fill = plan.state().join("fill");
-        let plan = plan.prepare(&format!(
-            "{{ cat /dev/zero > '{}' 2>&-; true; }}",
-            fill.display()
-        ));
+        let (plan, fill) = on_a_full_volume(place);
         let kept = plan.start();
         let why = kept.wait_until_held();
         assert!(why.contains("the volume is full"), "{why}");
-        heals(&plan, kept, |kept| {
-            fs::remove_file(kept.inside(&fill)).expect("removed")
-        });
+        kept.heals(|kept| fs::remove_file(kept.inside(&fill)).expect("removed"));
     }
 }
 
 #[test]
 fn a_journal_that_a_full_volume_refused_replays_from_when_there_is_room() {
-    let plan = Plan::new(Place::Pid1)
-        .options(SOON)
-        .mounted("-t tmpfs -o size=256k tmpfs");
-    let fill = plan.state().join("fill");
-    let plan = plan.prepare(&format!(
-        "{{ cat /dev/zero > '{}' 2>&-; true; }}",
-        fill.display()
-    ));
+    let (plan, fill) = on_a_full_volume(Place::Pid1);
     let kept = plan.start();
     kept.wait_until_held();
     fs::remove_file(kept.inside(&fill)).expect("removed");
@@ -172,9 +154,7 @@ fn a_volume_out_of_inodes_holds_and_one_removed_file_starts_the_gateway() {
     let kept = plan.start();
     let why = kept.wait_until_held();
     assert!(why.contains("no inode left"), "{why}");
-    heals(&plan, kept, |kept| {
-        fs::remove_dir_all(kept.inside(&many)).expect("removed")
-    });
+    kept.heals(|kept| fs::remove_dir_all(kept.inside(&many)).expect("removed"));
 }
 
 #[test]
@@ -291,17 +271,17 @@ fn sigterm_is_answered_while_the_volume_hangs() {
     );
 }
 
-/// Repairs the volume and sees the gateway started by nothing else.
-fn heals(plan: &Plan, kept: Kept, repair: impl FnOnce(&Kept)) {
-    assert!(
-        plan.diary("boot").is_empty(),
-        "nothing starts on such a volume"
-    );
-    assert!(kept.is_alive());
-    repair(&kept);
-    kept.wait_until_ready();
-    kept.wait_for("hold is over");
-    assert_eq!(kept.stop().status, "exit 0");
+/// A state folder that one file fills.
+fn on_a_full_volume(place: Place) -> (Plan, PathBuf) {
+    let plan = Plan::new(place)
+        .options(SOON)
+        .mounted("-t tmpfs -o size=256k tmpfs");
+    let fill = plan.state().join("fill");
+    let plan = plan.prepare(&format!(
+        "{{ cat /dev/zero > '{}' 2>&-; true; }}",
+        fill.display()
+    ));
+    (plan, fill)
 }
 
 /// True when nothing but `/` is mounted above a path.
