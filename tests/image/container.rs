@@ -125,19 +125,29 @@ impl Container {
             if check.status.success() {
                 return Ok(());
             }
-            assert!(self.is_running(), "it ended:\n{}", self.logs());
+            self.assert_running();
             // Each look starts a process in the container.
             std::thread::sleep(Duration::from_millis(500));
             Err(self.logs())
         });
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    /// It has not ended; where it has, what podman knows of the end is told.
+    pub(crate) fn assert_running(&self) {
+        if !self.is_running() {
+            let state = self.inspect("{{json .State}}");
+            panic!("it ended: {state}\n{}", self.logs());
+        }
+    }
+
+    fn is_running(&self) -> bool {
         self.inspect("{{.State.Running}}") == "true"
     }
 
     pub(crate) fn inspect(&self, format: &str) -> String {
-        text(&podman(&["inspect", "--format", format, &self.0]).stdout)
+        let told = podman(&["inspect", "--format", format, &self.0]);
+        assert!(told.status.success(), "{}", text(&told.stderr));
+        text(&told.stdout)
     }
 
     /// Both streams.

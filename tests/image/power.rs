@@ -64,7 +64,7 @@ fn let_run(cut: usize) {
 fn wait_for(container: &Container, word: &str) -> String {
     poll_until(LONG, word, || {
         let logs = container.logs();
-        assert!(container.is_running(), "it ended: {logs}");
+        container.assert_running();
         assert!(!logs.contains("holding"), "it waits for a person: {logs}");
         if logs.contains(word) {
             Ok(logs)
