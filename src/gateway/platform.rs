@@ -11,8 +11,8 @@ pub struct Place<'a> {
     pub cpus: u64,
     /// `KUBERNETES_SERVICE_HOST` is set.
     pub is_kubernetes: bool,
-    /// A container engine started us.
-    pub is_container: bool,
+    /// The container engine that started us, by the name of its command.
+    pub engine: Option<&'static str>,
     /// The host's name: Docker and podman give a container the start of its id.
     pub host: &'a str,
     /// The memory limit.
@@ -52,14 +52,14 @@ pub fn how_to_grow(place: Place<'_>) -> String {
             to_mb
         );
     }
-    if place.is_container && place.is_cgroup_limit {
+    if let (Some(engine), true) = (place.engine, place.is_cgroup_limit) {
         let container = if is_container_id(place.host) {
             place.host
         } else {
             "<container>"
         };
         return format!(
-            "docker update --memory {to} --memory-swap {to} {container}, and mem_limit: {to} in compose.yaml"
+            "{engine} update --memory {to} --memory-swap {to} {container}, and mem_limit: {to} in compose.yaml"
         );
     }
     if place.is_cgroup_limit {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn elsewhere_the_words_are_of_what_sets_the_limit() {
         let container = Place {
-            is_container: true,
+            engine: Some("docker"),
             is_cgroup_limit: true,
             host: "0123456789ab",
             limit_bytes: 512 * MB,
@@ -165,6 +165,11 @@ mod tests {
             how_to_grow(container)
                 .starts_with("docker update --memory 2g --memory-swap 2g 0123456789ab,")
         );
+        let podman = Place {
+            engine: Some("podman"),
+            ..container
+        };
+        assert!(how_to_grow(podman).starts_with("podman update --memory 2g "));
         let named = Place {
             host: "gateway",
             ..container
@@ -176,7 +181,7 @@ mod tests {
         };
         assert!(how_to_grow(pod).contains("resources.limits.memory"));
         let service = Place {
-            is_container: false,
+            engine: None,
             limit_bytes: 3000 * MB,
             ..container
         };

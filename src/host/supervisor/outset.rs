@@ -17,6 +17,7 @@ use crate::core::time::Millis;
 use crate::gateway::{self, Version};
 use crate::render::LogLine;
 use crate::settings::Settings;
+use std::path::Path;
 
 /// Time between two liveness probes while all is well; a Node process is woken by each.
 const LIVENESS_INTERVAL: Millis = Millis::from_secs(15);
@@ -84,12 +85,14 @@ fn how_to_grow(launch: &Launch, limit: &MemoryLimit) -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     // SAFETY: sysconf takes a number.
     let cpus = unsafe { nix::libc::sysconf(nix::libc::_SC_NPROCESSORS_ONLN) };
+    let is_podman = Path::new("/run/.containerenv").exists();
+    let engine = Some(if is_podman { "podman" } else { "docker" });
     gateway::how_to_grow(gateway::Place {
         fly_machine: machine.as_deref(),
         fly_memory_mb: text("FLY_VM_MEMORY_MB").and_then(|mb| mb.parse().ok()),
         cpus: u64::try_from(cpus).unwrap_or(1),
         is_kubernetes: text("KUBERNETES_SERVICE_HOST").is_some(),
-        is_container: launch.in_container,
+        engine: engine.filter(|_| launch.in_container),
         host: &host.to_string_lossy(),
         limit_bytes: limit.bytes,
         is_cgroup_limit: limit.source != "machine",
