@@ -33,6 +33,9 @@ const VALIDATION: Millis = Millis::from_secs(120);
 pub struct Reload {
     /// How many contents were seen.
     generation: u64,
+    /// The one counted last: what the next gateway begins with is most often the same.
+    #[serde(default)]
+    counted: Option<Digest>,
     /// The bytes judged last.
     known: Option<Digest>,
     /// Bad bytes that are given time to become good.
@@ -87,9 +90,9 @@ enum Stage {
 impl Reload {
     /// A gateway was started: it reads what stands there now, and that is the first thing to know.
     pub fn began(&mut self) -> Vec<Deed> {
-        let generation = self.generation;
         *self = Self {
-            generation,
+            generation: self.generation,
+            counted: self.counted,
             is_looking: true,
             ..Self::default()
         };
@@ -177,7 +180,9 @@ impl Reload {
         self.keep_at = None;
         let was_bad = std::mem::replace(&mut self.is_bad, verdict == Verdict::Bad);
         let is_first = self.running.is_none() && verdict == Verdict::Equal;
-        self.generation += 1;
+        if self.counted.replace(look.bytes) != Some(look.bytes) {
+            self.generation += 1;
+        }
         let generation = self.generation;
         let mut deeds = vec![];
         match verdict {

@@ -294,6 +294,17 @@ fn layout_alone_is_accepted_and_asks_nothing_of_the_gateway() {
 }
 
 #[test]
+fn a_start_with_the_config_of_before_counts_no_content_and_one_with_another_does() {
+    let mut story = Story::running();
+    for (look, count) in [(good(1, 1), 1), (good(2, 2), 2), (good(1, 1), 3)] {
+        story.reload.ended();
+        story.reload.began();
+        story.sees(look);
+        assert_eq!(story.reload.generation(), count);
+    }
+}
+
+#[test]
 fn an_edit_during_the_start_is_followed_once_the_gateway_is_ready() {
     let mut story = Story {
         reload: Reload::default(),
