@@ -80,7 +80,7 @@ pub fn alert(alert: &Alert, place: &Whereabouts) -> String {
 /// The trouble in one sentence: the log's own, where that says more than one event of many.
 fn title(trouble: Trouble, reports: &[Report]) -> &'static str {
     match trouble {
-        Trouble::CrashLoop => "the gateway crashes over and over",
+        Trouble::CrashLoop => "the gateway ends over and over",
         Trouble::OutOfMemory if matches!(reports, [Report::Exited { .. }]) => {
             "the gateway ran out of memory"
         }
