@@ -49,11 +49,10 @@ impl Core {
                 self.stop_gateway(now, StopCause::Restart, None, out);
             }
             Phase::Backoff { .. } | Phase::Held { .. } => self.begin_look(now, Stage::Volume, out),
-            // A start is under way, or what comes next is one.
+            Phase::Stopping { .. } | Phase::Classifying { .. } => self.restart_asked = true,
+            // A start is under way.
             Phase::New
             | Phase::Preflight { .. }
-            | Phase::Stopping { .. }
-            | Phase::Classifying { .. }
             | Phase::Paused { .. }
             | Phase::Closing { .. }
             | Phase::Exited => {}

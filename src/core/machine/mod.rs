@@ -113,6 +113,9 @@ pub struct Core {
     /// A gateway process whose state folder could not be seen is about.
     unknown_gateway: bool,
     held_since: Option<Mono>,
+    /// A person asked for a restart while a gateway was ending: the next start follows at once.
+    #[serde(default)]
+    restart_asked: bool,
     /// Where the gateway looks for its config, once that is known.
     config_path: PathBuf,
     /// The locks being moved away, with the pid each named and the proof.
@@ -240,6 +243,7 @@ impl Core {
             mend_next: false,
             unknown_gateway: false,
             held_since: None,
+            restart_asked: false,
             config_path: PathBuf::new(),
             clearing: Vec::new(),
             asked_by: None,

@@ -232,6 +232,7 @@ impl Core {
             status,
         };
         let delay = self.history.delay(&class, ended, &self.policy.pace, draw);
+        let restart_asked = std::mem::take(&mut self.restart_asked);
         if let Wanted::End(_) = self.wanted {
             if ended_everything {
                 self.end(out);
@@ -244,7 +245,7 @@ impl Core {
             self.hold(now, HoldWhy::LeftoversSurvive(survivors), out);
         } else if let ExitClass::Refused(refusal) = class {
             self.after_refusal(now, refusal, out);
-        } else if delay.0 > 0 {
+        } else if delay.0 > 0 && !restart_asked {
             self.phase = Phase::Backoff {
                 until: now.plus(delay),
             };

@@ -94,6 +94,26 @@ fn a_restart_of_what_waits_tries_at_once() {
 }
 
 #[test]
+fn a_restart_asked_for_while_a_hung_gateway_ends_does_not_wait_for_the_pause_after_it() {
+    let hung = Life {
+        deaf: Some((20_000, FOREVER)),
+        ..Life::HEALTHY
+    };
+    let mut host = with_lives(vec![hung; 4]);
+    host.run_until_phase("backoff");
+    let ends = classes(&host).len();
+    host.run_until_phase("stopping");
+    let before = starts(ask(&mut host, Op::Restart));
+    while host.core.status(host.now).starts == before {
+        assert_ne!(host.core.phase_word(), "backoff");
+        host.run_until(host.now.0 + 1);
+    }
+    let how = vec![ExitClass::Requested(StopCause::Hung); ends + 1];
+    assert_eq!(classes(&host), how, "it was hung all the same");
+    host.run_until_phase("backoff");
+}
+
+#[test]
 fn a_pause_drains_and_starts_nothing_until_it_is_resumed() {
     let mut host = running();
     let before = starts(ask(&mut host, FOR_GOOD));
