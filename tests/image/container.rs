@@ -144,10 +144,16 @@ impl Container {
         self.inspect("{{.State.Running}}") == "true"
     }
 
+    /// No answer is not an answer: podman may lack one for a moment while other tests build and remove.
     pub(crate) fn inspect(&self, format: &str) -> String {
-        let told = podman(&["inspect", "--format", format, &self.0]);
-        assert!(told.status.success(), "{}", text(&told.stderr));
-        text(&told.stdout)
+        poll_until(Duration::from_secs(30), "podman inspect", || {
+            let told = podman(&["inspect", "--format", format, &self.0]);
+            if told.status.success() {
+                Ok(text(&told.stdout))
+            } else {
+                Err(text(&told.stderr))
+            }
+        })
     }
 
     /// Both streams.
