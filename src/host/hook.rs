@@ -174,9 +174,9 @@ impl Hook {
             news: News::Test,
             quiet_until: None,
         };
-        let spawned = spawn::spawn(self.spec(&alert, None)?)
+        let pid = spawn::spawn(self.spec(&alert, None)?)
             .map_err(|error| super::config_file::chain(&error))?;
-        match wait_for(spawned.pid, TIMEOUT) {
+        match wait_for(pid, TIMEOUT) {
             Ok(Some(WaitStatus::Exited(_, 0)) | None) => Ok(()),
             Ok(Some(WaitStatus::Exited(_, code))) => Err(format!("it ended with {code}")),
             Ok(Some(WaitStatus::Signaled(_, signal, _))) => Err(format!("{signal} ended it")),

@@ -13,7 +13,7 @@
 use super::defect;
 use super::early::{self, SignalSet};
 use super::reap::{self, Report, Waited};
-use super::spawn::{SignalSetup, SpawnError, Spawned, Spec, spawn};
+use super::spawn::{SignalSetup, SpawnError, Spec, spawn};
 use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::libc;
@@ -91,7 +91,7 @@ pub fn run(command: &[OsString], options: &InitOptions) -> u8 {
             complain(&why_not(&error));
             error.exit().code()
         }
-        Ok(Spawned { pid, .. }) => {
+        Ok(pid) => {
             defect::keep(pid, options.stop_timeout.unwrap_or(Duration::MAX));
             let status = Init {
                 main: pid,
@@ -109,11 +109,7 @@ pub fn run(command: &[OsString], options: &InitOptions) -> u8 {
     }
 }
 
-fn start(
-    program: &OsStr,
-    args: &[OsString],
-    foreground: Option<RawFd>,
-) -> Result<Spawned, SpawnError> {
+fn start(program: &OsStr, args: &[OsString], foreground: Option<RawFd>) -> Result<Pid, SpawnError> {
     spawn(Spec {
         program: program.to_owned(),
         args: args.to_vec(),

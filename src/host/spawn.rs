@@ -83,15 +83,6 @@ pub enum SignalSetup {
     AsInherited,
 }
 
-/// A started child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spawned {
-    /// Its pid, and its group's with `process_group`.
-    pub pid: Pid,
-    /// Why the OOM score was not set. That alone is no reason not to run.
-    pub oom_score_adj_refused: Option<Errno>,
-}
-
 /// No child was started, or it could not be made what it should be; then it is gone and reaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to {} for {}", .stage.what(), .program.display())]
@@ -166,7 +157,7 @@ stages! {
 ///
 /// Of its descriptors the child keeps all that are not close-on-exec. All signals are blocked
 /// meanwhile, so that no handler of ours runs in the child.
-pub fn spawn(spec: Spec) -> Result<Spawned, SpawnError> {
+pub fn spawn(spec: Spec) -> Result<Pid, SpawnError> {
     let program = spec.program.clone();
     spawn_prepared(spec).map_err(|(stage, errno)| SpawnError {
         stage,
@@ -177,7 +168,7 @@ pub fn spawn(spec: Spec) -> Result<Spawned, SpawnError> {
 
 type Failure = (Stage, Errno);
 
-fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
+fn spawn_prepared(spec: Spec) -> Result<Pid, Failure> {
     let mut strings = Strings::new(&spec).map_err(|errno| (Stage::Prepare, errno))?;
     let stdio = [spec.stdin, spec.stdout, spec.stderr];
     let mut streams = [None, None, None];
@@ -225,8 +216,6 @@ fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
         let pid = clone_and_run(&mut plan, &shared, 0)?;
         seen.wait(pid).map_err(|errno| (Stage::Exec, errno))?;
         pid
-    } else if plan.oom_score_adj.is_some() {
-        clone_and_run(&mut plan, &shared, libc::CLONE_VFORK)?
     } else {
         clone_and_run(&mut plan, &shared, libc::CLONE_VFORK | libc::CLONE_VM)?
     };
@@ -235,10 +224,7 @@ fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
         collect(pid);
         return Err(failure);
     }
-    Ok(Spawned {
-        pid,
-        oom_score_adj_refused: outcome.oom_score_adj_refused(),
-    })
+    Ok(pid)
 }
 
 /// A child that has to change who it is gets a copy of our memory; any other borrows ours, as
@@ -246,7 +232,8 @@ fn spawn_prepared(spec: Spec) -> Result<Spawned, Failure> {
 ///
 /// A borrower with the gateway's uid would make our own memory non-dumpable, and could be stopped
 /// by the gateway's processes; as long as it is, whoever shares its memory or waits for it as
-/// vfork(2) does waits too. A borrower's OOM score can spread to its lender.
+/// vfork(2) does waits too. A borrower's OOM score is its own, because it is there as by vfork(2)
+/// (`__set_oom_adj` and `copy_oom_score_adj` in the kernel).
 fn clone_and_run(plan: &mut Plan<'_>, shared: &Shared, sharing: c_int) -> Result<Pid, Failure> {
     let mask = SignalSet::ALL.block();
     // SAFETY: the stack is unused, aligned and lives until `shared` is dropped. The child has a copy
@@ -321,13 +308,13 @@ mod tests {
     fn output(mut spec: Spec) -> Result<(String, ExitStatus), SpawnError> {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         spec.stdout = Some(writer.into());
-        let spawned = spawn(spec)?;
+        let pid = spawn(spec)?;
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
         let mut status = 0;
         // SAFETY: status is valid for the call.
-        let pid = unsafe { libc::waitpid(spawned.pid.as_raw(), &raw mut status, 0) };
-        assert_eq!(pid, spawned.pid.as_raw());
+        let ended = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
+        assert_eq!(ended, pid.as_raw());
         Ok((text, ExitStatus::from_raw(status)))
     }
 
@@ -347,12 +334,18 @@ mod tests {
         assert_eq!(failure(lost), (Stage::WorkingFolder, Errno::ENOENT));
         let torn = spec("true", &["a\0b"]);
         assert_eq!(failure(torn), (Stage::Prepare, Errno::EINVAL));
-        // A copy of our memory reports in the same way as a borrower of it.
-        let copied = Spec {
-            oom_score_adj: Some(500),
-            ..spec("/no/such/program", &[])
-        };
-        assert_eq!(failure(copied), (Stage::Exec, Errno::ENOENT));
+    }
+
+    #[test]
+    fn an_oom_score_is_the_childs_and_not_that_of_whose_memory_it_borrows() {
+        let own = || std::fs::read_to_string("/proc/self/oom_score_adj").expect("procfs");
+        let before = own();
+        let (text, _) = output(Spec {
+            oom_score_adj: Some(567),
+            ..spec("cat", &["/proc/self/oom_score_adj"])
+        })
+        .expect("cat runs");
+        assert_eq!((text.as_str(), own()), ("567\n", before));
     }
 
     #[test]
@@ -404,6 +397,12 @@ mod tests {
             gid: Gid::from_raw(65533),
             groups: vec![Gid::from_raw(65532)],
         };
+        // A copy of our memory reports in the same way as a borrower of it.
+        let copied = Spec {
+            credentials: Some(gateway.clone()),
+            ..spec("/no/such/program", &[])
+        };
+        assert_eq!(failure(copied), (Stage::Exec, Errno::ENOENT));
         let script = "id -u; id -g; id -G; pwd; cat /proc/self/oom_score_adj; \
                       grep NoNewPrivs /proc/self/status; ps -o pgid= -p $$ | tr -d ' '; echo $$";
         let (text, status) = output(Spec {
@@ -447,14 +446,14 @@ mod tests {
                 &["-c", "while :; do kill -s STOP -- -1; done 2>/dev/null"],
             )
         });
-        let stopper = stopper.expect("sh runs").pid;
+        let stopper = stopper.expect("sh runs");
         for _ in 0..20 {
             let started = spawn(Spec {
                 credentials: Some(gateway()),
                 ..spec("sleep", &["1000"])
             });
             match started {
-                Ok(started) => end(started.pid),
+                Ok(started) => end(started),
                 Err(error) => assert_eq!(error.errno, Errno::ETIMEDOUT, "{error}"),
             }
         }
@@ -476,7 +475,6 @@ mod tests {
                 ..spec("sleep", &["1000"])
             })
             .expect("sleep runs")
-            .pid
         })
         .join()
         .expect("the thread ends");

@@ -79,9 +79,9 @@ pub fn step_back(pid: Pid) {
 /// Asks and waits, for a command that has nothing else to do. `Err` says why there is no answer.
 pub fn ask(launch: &Launch, config: &Path) -> Result<Answer, String> {
     let Question { spec, answer } = question(launch, config)?;
-    let spawned = spawn::spawn(spec).map_err(|error| super::config_file::chain(&error))?;
-    step_back(spawned.pid);
-    if wait_for(spawned.pid, DEADLINE).is_err() {
+    let pid = spawn::spawn(spec).map_err(|error| super::config_file::chain(&error))?;
+    step_back(pid);
+    if wait_for(pid, DEADLINE).is_err() {
         return Err(format!("no answer within {} s", DEADLINE.as_secs()));
     }
     read(answer)

@@ -203,7 +203,7 @@ fn run_editor(editor: &OsStr, path: &Path) -> Result<(), Exit> {
     let mask = keyboard.block();
     let ended = spawn::spawn(spec)
         .map_err(|error| (crate::host::config_file::chain(&error), error.exit()))
-        .and_then(|spawned| wait_for(spawned.pid).map_err(|error| (error, Exit::Host)));
+        .and_then(|pid| wait_for(pid).map_err(|error| (error, Exit::Host)));
     while keyboard.wait(Some(Duration::ZERO)).is_some() {}
     mask.set_as_mask();
     let (problem, exit) = match ended {

@@ -60,12 +60,9 @@ fn set_up(plan: &Plan<'_>) -> Result<(), Failure> {
             // leaves the command in the background, which is better than not running it.
             libc::tcsetpgrp(terminal, libc::getpgid(0));
         }
-        if let Some(score) = &plan.oom_score_adj
-            && let Err(errno) = write_oom_score_adj(score)
-        {
-            plan.outcome
-                .oom_errno
-                .store(errno as i32, Ordering::Relaxed);
+        if let Some(score) = &plan.oom_score_adj {
+            // That it was not set is no reason not to run.
+            let _ = write_oom_score_adj(score);
         }
         for (target, stream) in (0..).zip(plan.streams) {
             if let Some(stream) = stream {

@@ -11,7 +11,6 @@ pub(super) struct Outcome {
     /// 1 + the stage that failed, or 0.
     pub(super) stage: AtomicI32,
     pub(super) errno: AtomicI32,
-    pub(super) oom_errno: AtomicI32,
 }
 
 impl Outcome {
@@ -23,11 +22,6 @@ impl Outcome {
             *Stage::IN_ORDER.get(index)?,
             Errno::from_raw(self.errno.load(Ordering::Relaxed)),
         ))
-    }
-
-    pub(super) fn oom_score_adj_refused(&self) -> Option<Errno> {
-        let errno = self.oom_errno.load(Ordering::Relaxed);
-        (errno != 0).then(|| Errno::from_raw(errno))
     }
 }
 

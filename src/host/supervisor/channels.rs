@@ -55,12 +55,11 @@ impl Calls {
         spec: Spec,
         priority: Priority,
     ) -> Result<(Pid, oneshot::Receiver<ExitStatus>), String> {
-        let spawned =
-            spawn::spawn(spec).map_err(|error| super::super::config_file::chain(&error))?;
+        let pid = spawn::spawn(spec).map_err(|error| super::super::config_file::chain(&error))?;
         let (sender, receiver) = oneshot::channel();
-        self.waiting().insert(spawned.pid, sender);
-        priority.give(spawned.pid);
-        Ok((spawned.pid, receiver))
+        self.waiting().insert(pid, sender);
+        priority.give(pid);
+        Ok((pid, receiver))
     }
 
     /// The same, and waits for its end.

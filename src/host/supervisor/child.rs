@@ -43,7 +43,7 @@ impl Child {
             .split_first()
             .map(|(first, rest)| (first.clone(), [node_options, rest.to_vec()].concat()))
             .unwrap_or_default();
-        let spawned = spawn::spawn(Spec {
+        let pid = spawn::spawn(Spec {
             program,
             args,
             env: Some(environment),
@@ -57,15 +57,11 @@ impl Child {
             // A gateway without its supervisor cannot log and would not be restarted; a second one may start beside it.
             parent_death_signal: Some(Signal::SIGKILL),
             no_new_privs: true,
-            // Set below: done by the child it would keep it from borrowing our memory until exec, which is faster.
-            oom_score_adj: None,
+            // Before it can start a helper of its own, which inherits it.
+            oom_score_adj: Some(oom_score_adj()),
             signals: SignalSetup::Default,
         })?;
-        raise_oom_score(spawned.pid);
-        Ok(Self {
-            pid: spawned.pid,
-            attempt,
-        })
+        Ok(Self { pid, attempt })
     }
 
     /// Asks it to drain. The main process only: its helpers are its own to stop.
@@ -81,15 +77,8 @@ impl Child {
     }
 }
 
-/// A gateway that the kernel takes no sooner than us still runs.
-fn raise_oom_score(pid: Pid) {
-    let _ = std::fs::write(
-        format!("/proc/{pid}/oom_score_adj"),
-        oom_score_adj().to_string(),
-    );
-}
-
-/// Ours and some more; lowering it is not allowed, so what an orchestrator set for us is the base.
+/// Ours and some more, so that the kernel takes the gateway sooner than us; lowering it is not allowed, so what an
+/// orchestrator set for us is the base.
 fn oom_score_adj() -> i32 {
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     own.trim()
