@@ -10,7 +10,7 @@ mod support;
 use nix::libc;
 use std::fs;
 use support::keeper::{A_WHILE, CONFIG, Plan, snapshot};
-use support::{Place, poll_until};
+use support::{Place, poll_until, read_lossy};
 
 const PLACES: [Place; 2] = [Place::Pid1, Place::Subreaper];
 
@@ -262,6 +262,25 @@ fn a_broken_config_holds_with_line_and_column_and_its_repair_starts_the_gateway(
     fs::rename(plan.file("new"), plan.config()).expect("renamed");
     kept.wait_until_ready();
     kept.stop();
+}
+
+#[test]
+fn a_gateway_does_not_get_the_pid_of_the_one_before_it_though_its_container_boots_alike() {
+    let plan = Plan::new(Place::Pid1);
+    let mut before = None;
+    for _ in 0..5 {
+        let kept = plan.start();
+        kept.wait_until_ready();
+        let pid = plan.diary("boot").last().expect("it has booted").0;
+        assert_ne!(Some(pid), before);
+        before = Some(pid);
+        let noted = format!("\"pid\":{pid},");
+        poll_until(support::PATIENCE, "the record of it", || {
+            let record = read_lossy(&plan.state().join("clawkeeper/child.json"));
+            record.contains(&noted).then_some(()).ok_or(record)
+        });
+        kept.stop();
+    }
 }
 
 #[test]

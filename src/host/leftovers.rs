@@ -28,6 +28,26 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const KILL_WAIT: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Threads of ours, and who else starts now, take fewer pids than this before the gateway gets its own.
+const PIDS_NEARBY: i32 = 32;
+
+/// Sees to it that the next process does not get this pid, which a gateway had that is gone.
+///
+/// A machine and a container boot alike every time, and the gateway tells processes apart by pid and start tick
+/// (10 ms). One that gets both of the one that lost its power takes itself for that one, and does not start until the
+/// lease that it finds in its own name has run out (2026.9.6).
+pub fn pass_over(proc: &Proc, pid: i32) {
+    let last = proc.last_pid().unwrap_or(pid);
+    if pid.saturating_sub(last) > PIDS_NEARBY {
+        return;
+    }
+    for _ in last..pid {
+        // A thread takes a number as a process does.
+        let thread = std::thread::Builder::new().spawn(|| {});
+        let _ = thread.map(std::thread::JoinHandle::join);
+    }
+}
+
 /// Whether a process is a gateway, by its title or its command line.
 #[must_use]
 pub fn is_gateway(proc: &Proc, pid: i32) -> bool {

@@ -188,6 +188,16 @@ impl Proc {
         )
     }
 
+    /// The pid, or thread's id, that was given last in our PID namespace (proc_loadavg(5)).
+    #[must_use]
+    pub fn last_pid(&self) -> Option<i32> {
+        self.read_text("loadavg")?
+            .split_whitespace()
+            .nth(4)?
+            .parse()
+            .ok()
+    }
+
     /// We and our ancestors, as far as we can see them.
     #[must_use]
     pub fn lineage(&self, pid: i32) -> Vec<i32> {

@@ -208,6 +208,9 @@ impl Supervisor {
                 state::write_holder(private);
             }
             let record = private.as_ref().and_then(state::read_child);
+            if let Some(record) = &record {
+                leftovers::pass_over(&proc, record.pid);
+            }
             let (processes, port_busy) = leftovers::find(&launch, &proc, port, record.as_ref());
             Event::LeftoversFound {
                 attempt,
