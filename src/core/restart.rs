@@ -95,9 +95,10 @@ impl History {
                 | StopCause::Restart
                 | StopCause::Pause
                 | StopCause::Shutdown,
-            ) => Millis(0),
+            )
+            // It is held until its cause is gone, and says nothing about the gateway's health.
+            | ExitClass::Refused(_) => Millis(0),
             ExitClass::Requested(StopCause::Hung | StopCause::StartTimeout)
-            | ExitClass::Refused(_)
             | ExitClass::Crash { .. }
             | ExitClass::Signal { .. }
             | ExitClass::OomKernel(_)
@@ -161,6 +162,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exit_class::Refusal;
     use super::*;
     use proptest::prelude::*;
 
@@ -213,6 +215,22 @@ mod tests {
             history.delay(&KILLED, boot(10, Some(20), 20 + 600_000), &PACE, 0),
             Millis(0)
         );
+        assert_eq!(history.crashes(), 1);
+    }
+
+    #[test]
+    fn refusals_neither_begin_a_row_of_crashes_nor_end_one() {
+        let mut history = History::default();
+        let refused = ExitClass::Refused(Refusal::OwnerLease);
+        for n in 0..10 {
+            assert_eq!(
+                history.delay(&refused, boot(n, None, n), &PACE, 0),
+                Millis(0)
+            );
+        }
+        assert_eq!(history.crashes(), 0);
+        history.delay(&KILLED, boot(10, None, 11), &PACE, 0);
+        history.delay(&refused, boot(12, None, 13), &PACE, 0);
         assert_eq!(history.crashes(), 1);
     }
 
