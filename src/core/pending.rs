@@ -5,6 +5,9 @@ use super::time::WallMs;
 /// What waits at most. When it is full all of it gives way: what a gateway says last tells why it died.
 pub const PENDING_MAX_BYTES: usize = 64 * 1024;
 
+/// What a line costs besides its own bytes, here and on the disk: its entry, its time, its newline.
+const LINE_BYTES: usize = 48;
+
 /// Lines that wait, with the time of each, and how many gave way to them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -17,7 +20,7 @@ pub struct Pending {
 impl Pending {
     /// Adds a line, given without its newline.
     pub fn push(&mut self, at: WallMs, line: &[u8]) {
-        if self.bytes.len() + line.len() > PENDING_MAX_BYTES {
+        if self.len_bytes() + LINE_BYTES + line.len() > PENDING_MAX_BYTES {
             self.lost += self.lines.len() as u64;
             self.bytes.clear();
             self.lines.clear();
@@ -26,10 +29,10 @@ impl Pending {
         self.lines.push((at, self.bytes.len()));
     }
 
-    /// How much waits.
+    /// How much waits, an empty line included.
     #[must_use]
     pub const fn len_bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.lines.len() * LINE_BYTES
     }
 
     /// True when there is nothing to be written, not even how much was lost.
@@ -89,15 +92,18 @@ mod tests {
 
     #[test]
     fn a_flood_loses_the_oldest_is_counted_and_takes_no_more_memory() {
-        let mut pending = Pending::default();
-        let line = [b'x'; 1000];
-        for at in 0..1000 {
-            pending.push(WallMs(at), &line);
-            assert!(pending.len_bytes() <= PENDING_MAX_BYTES);
+        for line in [&b""[..], b"x", &[b'x'; 1000]] {
+            let mut pending = Pending::default();
+            for at in 0..5000 {
+                pending.push(WallMs(at), line);
+                let entries = size_of_val(pending.lines.as_slice());
+                assert!(pending.bytes.len() + entries <= PENDING_MAX_BYTES);
+            }
+            let kept = pending.lines().count() as u64;
+            assert_eq!(pending.lost() + kept, 5000);
+            assert!(pending.lost() > 0);
+            assert_eq!(pending.lines().last().map(|(at, _)| at), Some(WallMs(4999)));
         }
-        let kept = pending.lines().count() as u64;
-        assert_eq!(pending.lost() + kept, 1000);
-        assert_eq!(pending.lines().last().map(|(at, _)| at), Some(WallMs(999)));
     }
 
     #[test]
