@@ -59,6 +59,32 @@ pub fn accept_signals() {
     SignalSet::EMPTY.set_as_mask();
 }
 
+/// Ends the silence of [`before_main`] for these signals alone, where any other would end us: one that
+/// nobody handles stays blocked, as the kernel keeps it from a PID 1.
+///
+/// To be called once the handlers stand, on the thread that starts all others.
+pub fn accept_only(handled: &[i32]) {
+    (1..=LAST_SIGNAL)
+        .filter(|signal| !handled.contains(signal) && !NEVER_BLOCKED.contains(*signal))
+        .fold(SignalSet::EMPTY, SignalSet::with)
+        .set_as_mask();
+}
+
+/// Faults of our own, which end a process whether blocked or not, and job control.
+const NEVER_BLOCKED: SignalSet = SignalSet::of(&[
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGCONT,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGTRAP,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+]);
+
 /// A set of signals as the kernel has it: signal `n` is bit `n - 1`, real-time signals included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignalSet(u64);

@@ -1,13 +1,16 @@
 //! Brings signals in, with whoever sent them. Decides nothing about them.
 
-use super::early;
+use super::{early, log};
 use crate::core::event::{Event, Request};
+use crate::render::LogLine;
 use nix::sys::signal::Signal;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use std::os::unix::net::UnixStream as StdStream;
 use tokio::net::UnixStream;
+
+const HANDLED: [i32; 7] = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// What is waiting.
 #[derive(Debug, Default)]
@@ -31,12 +34,11 @@ impl Signals {
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
         let read = UnixStream::from_std(read)?;
-        let signals = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-        let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), signals)?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), HANDLED)?;
         // SAFETY: ignoring SIGPIPE touches no memory; a log reader that is gone must not end us.
         unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigIgn) }
             .map_err(std::io::Error::from)?;
-        early::accept_signals();
+        early::accept_only(&HANDLED);
         Ok(Self { delivery })
     }
 
@@ -59,24 +61,29 @@ impl Signals {
     fn take(&mut self) -> Arrived {
         let mut arrived = Arrived::default();
         for origin in self.delivery.pending() {
+            let name = Signal::try_from(origin.signal).map_or("a signal", Signal::as_str);
             let request = match origin.signal {
                 SIGCHLD => {
                     arrived.child = true;
                     continue;
                 }
+                // Some versions of the gateway restart at one of them, others die or open a debugger.
+                SIGUSR1 | SIGUSR2 => {
+                    let ignored = LogLine::info("nothing is done at this signal");
+                    let restart = "clawkeeper restart";
+                    log::emit(&ignored.field("signal", name).field("to_restart", restart));
+                    continue;
+                }
                 SIGHUP => Request::Look,
                 _ => Request::Stop,
             };
-            let name = Signal::try_from(origin.signal)
-                .map_or("a signal", |signal| signal.as_str())
-                .to_owned();
             let sender = origin
                 .process
                 .map(|process| process.pid)
                 .filter(|pid| *pid > 0);
             arrived.events.push(Event::SignalReceived {
                 signal: request,
-                name,
+                name: name.to_owned(),
                 sender,
             });
         }
