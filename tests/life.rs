@@ -9,6 +9,7 @@ mod support;
 
 use nix::libc;
 use std::fs;
+use std::net::TcpListener;
 use support::keeper::{A_WHILE, CONFIG, Plan, snapshot};
 use support::{Place, poll_until, read_lossy};
 
@@ -319,6 +320,38 @@ fn a_port_held_by_a_stranger_holds_until_it_is_free() {
     drop(stranger);
     kept.wait_until_ready();
     kept.stop();
+}
+
+#[test]
+fn a_listener_on_another_address_is_in_nobodys_way() {
+    let elsewhere = TcpListener::bind(("127.0.0.2", 0)).expect("a port");
+    let port = elsewhere.local_addr().expect("an address").port();
+    let plan = Plan::new(Place::Subreaper)
+        .on_port(port)
+        .gateway(["--bind", "loopback"]);
+    let kept = plan.start();
+    kept.wait_until_ready();
+    kept.stop();
+}
+
+#[test]
+fn a_signal_without_a_meaning_ends_neither_clawkeeper_nor_the_gateway() {
+    for place in PLACES {
+        let plan = Plan::new(place);
+        let kept = plan.start();
+        kept.wait_until_ready();
+        for signal in [
+            libc::SIGALRM,
+            libc::SIGRTMIN(),
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+        ] {
+            kept.signal(signal);
+        }
+        kept.wait_for_nth("nothing is done at this signal", 2);
+        assert_eq!(kept.stop().status, "exit 0");
+        assert_eq!(plan.diary("boot").len(), 1);
+    }
 }
 
 #[test]

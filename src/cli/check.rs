@@ -116,10 +116,11 @@ pub(super) fn run(check: &Check) -> Exit {
     examine_volume(&launch, &settings, &mut findings);
     let (config, parsed) = config_file::read(&launch, settings.internal_port);
     let proc = Proc::default();
-    let port = launch.port(parsed.as_ref().map(|parsed| &parsed.value));
+    let address = launch.listen_address(parsed.as_ref().map(|parsed| &parsed.value));
+    let port = address.port();
     let private = state::readable_private(&launch.state_dir).ok().flatten();
     let child = private.and_then(|folder| state::read_child(&folder));
-    let (processes, port_busy) = find_leftovers::find(&launch, &proc, port, child.as_ref());
+    let (processes, port_busy) = find_leftovers::find(&launch, &proc, address, child.as_ref());
     examine_processes(&processes, &proc, keeper, (port, port_busy), &mut findings);
     examine_locks(&lock_files::find(&launch, &proc), &mut findings);
     examine_config(config, &launch, &settings, &mut findings);
@@ -358,6 +359,7 @@ mod tests {
             is_marked: true,
             is_recorded_child: false,
             is_orphan: true,
+            may_be_service: false,
             holds_port: true,
         };
         let worst = |keeper| {

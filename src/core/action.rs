@@ -2,7 +2,7 @@
 
 use super::config::{ConfigState, Finding, Severity};
 use super::control::{Answer, Op, Peer};
-use super::event::Attempt;
+use super::event::{Attempt, SpawnFailure};
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::incident::{Incident, MemoryStory};
 use super::leftovers::{LeftoverWhy, ProcessFacts};
@@ -226,8 +226,8 @@ pub enum HoldWhy {
     },
     /// The gateway refused to start.
     Refused(Refusal),
-    /// The command cannot be executed.
-    CannotExecute(String),
+    /// The gateway's process could not be started.
+    CannotStart(SpawnFailure),
     /// A step of the preflight gave no answer in time: most likely the disk hangs.
     StageStuck(Stage),
 }

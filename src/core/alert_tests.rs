@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::event::Attempt;
+use crate::core::event::{Attempt, SpawnFailure, SpawnFault};
 use crate::core::exit_class::{ExitStatus, Refusal};
 use crate::core::incident::MemoryStory;
 use proptest::prelude::*;
@@ -105,7 +105,10 @@ impl Teller {
 fn a_hold_is_told_once_however_its_reason_changes_and_its_end_once() {
     let mut teller = Teller::default();
     teller.see(&held());
-    teller.see(&Report::Held(HoldWhy::CannotExecute("x".into())));
+    teller.see(&Report::Held(HoldWhy::CannotStart(SpawnFailure {
+        fault: SpawnFault::Command,
+        error: "x".into(),
+    })));
     teller.pass(30 * MINUTE, false);
     teller.see(&Report::HoldOver { after: Millis(1) });
     teller.pass(CALM.0 - 1, true);

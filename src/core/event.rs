@@ -104,8 +104,8 @@ pub enum Event {
     SpawnFailed {
         /// The attempt.
         attempt: Attempt,
-        /// What failed, with the errno in words.
-        error: String,
+        /// What failed.
+        failure: SpawnFailure,
     },
     /// A line of output gave something away.
     LineSeen {
@@ -257,4 +257,25 @@ pub enum Instance {
         /// Why.
         error: String,
     },
+}
+
+/// What kept a program from being started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnFailure {
+    /// Whose fault it is.
+    pub fault: SpawnFault,
+    /// The step, and the errno in words.
+    pub error: String,
+}
+
+/// Where the way out of a failed start lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpawnFault {
+    /// The command: there is no such program, or it cannot be executed.
+    Command,
+    /// The system is out of processes, memory or open files, or slow: it may pass.
+    Resources,
+    /// We may not give the gateway its user.
+    Privileges,
 }

@@ -25,6 +25,8 @@ pub struct ProcessFacts {
     pub is_recorded_child: bool,
     /// True when nobody but a reaper (pid 1, clawkeeper itself) is its parent.
     pub is_orphan: bool,
+    /// True when its parent is a process 1 that starts services itself, so that it may be one of them.
+    pub may_be_service: bool,
     /// True when it listens on the port the gateway is to have.
     pub holds_port: bool,
 }
@@ -76,7 +78,7 @@ pub const fn judge(facts: &ProcessFacts) -> ProcessVerdict {
         SameFolder::Yes if facts.is_marked && facts.is_orphan => {
             ProcessVerdict::Leftover(LeftoverWhy::MarkedOrphan)
         }
-        SameFolder::Yes if facts.is_gateway && facts.is_orphan => {
+        SameFolder::Yes if facts.is_gateway && facts.is_orphan && !facts.may_be_service => {
             ProcessVerdict::Leftover(LeftoverWhy::OrphanGateway)
         }
         SameFolder::Yes if facts.is_gateway => ProcessVerdict::LiveGateway,
@@ -93,7 +95,7 @@ mod tests {
 
     fn all_processes() -> impl Iterator<Item = ProcessFacts> {
         let folders = [SameFolder::Yes, SameFolder::No, SameFolder::Unknown];
-        (0..32u8).flat_map(move |bits| {
+        (0..64u8).flat_map(move |bits| {
             folders.map(move |state_folder| ProcessFacts {
                 pid: 9,
                 ppid: 1,
@@ -105,6 +107,7 @@ mod tests {
                 is_marked: bits & 2 != 0,
                 is_recorded_child: bits & 4 != 0,
                 is_orphan: bits & 8 != 0,
+                may_be_service: bits & 32 != 0,
                 holds_port: bits & 16 != 0,
             })
         })
@@ -117,6 +120,16 @@ mod tests {
                 !matches!(judge(&facts), ProcessVerdict::Leftover(_)),
                 "{facts:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_may_be_a_service_is_ended_only_when_it_is_known_for_ours() {
+        let services = all_processes().filter(|facts| facts.is_gateway && facts.may_be_service);
+        for facts in services.filter(|facts| facts.state_folder == SameFolder::Yes) {
+            let is_ours = facts.is_recorded_child || (facts.is_marked && facts.is_orphan);
+            let is_ended = matches!(judge(&facts), ProcessVerdict::Leftover(_));
+            assert_eq!(is_ended, is_ours, "{facts:?}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::gateway::{self, Bind, Env, GatewayCommand, PathFacts, Version};
 use crate::settings::{ALERT_PREFIX, MARK, PREFIX, Settings, User};
 use nix::unistd::{Gid, Uid};
 use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -142,6 +143,18 @@ impl Launch {
         self.with(config, |launch| gateway::effective_port(launch).0)
     }
 
+    /// Where it will listen, as far as that is one address: `0.0.0.0` where it may be any.
+    #[must_use]
+    pub fn listen_address(&self, config: Option<&serde_json::Value>) -> SocketAddr {
+        let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let ip = match self.with(config, |launch| gateway::effective_bind(launch).0) {
+            Bind::Loopback => Ipv4Addr::LOCALHOST.into(),
+            Bind::Custom(Some(host)) => host.parse().unwrap_or(any),
+            Bind::Lan | Bind::Auto | Bind::Tailnet | Bind::Custom(None) | Bind::Invalid(_) => any,
+        };
+        SocketAddr::new(ip, self.port(config))
+    }
+
     /// True when only the config can say where the gateway listens.
     #[must_use]
     pub fn needs_config_for_address(&self) -> bool {
@@ -155,13 +168,13 @@ impl Launch {
 
     /// The address to probe: loopback, unless the gateway binds to one address only.
     #[must_use]
-    pub fn probe_address(&self, config: Option<&serde_json::Value>) -> std::net::IpAddr {
-        let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
+    pub fn probe_address(&self, config: Option<&serde_json::Value>) -> IpAddr {
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         match self.with(config, |launch| gateway::effective_bind(launch).0) {
             Bind::Custom(Some(host)) => host
                 .parse()
                 .ok()
-                .filter(|ip: &std::net::IpAddr| !ip.is_unspecified())
+                .filter(|ip: &IpAddr| !ip.is_unspecified())
                 .unwrap_or(loopback),
             Bind::Loopback
             | Bind::Lan

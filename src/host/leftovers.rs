@@ -14,13 +14,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What the gateway calls itself; the kernel keeps 15 characters of it.
 const TITLE: &str = "openclaw-gateway";
+
+/// Programs that start services as their own children, also as process 1 of a container. Outside of containers it is
+/// taken for one whatever it is called; in a container it is an init that adopts orphans only.
+const SERVICE_MANAGERS: [&str; 3] = ["systemd", "supervisord", "dinit"];
 
 /// From SIGTERM to SIGKILL for a process that nobody waits for any more.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -66,29 +70,34 @@ fn is_gateway_line(argv: &[OsString]) -> bool {
 /// Whether any gateway runs that works on this state folder, or may.
 #[must_use]
 pub fn any_gateway(launch: &Launch, proc: &Proc) -> bool {
-    let (processes, _) = find(launch, proc, 0, None);
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let (processes, _) = find(launch, proc, nowhere, None);
     processes
         .iter()
         .any(|process| process.is_gateway && process.state_folder != SameFolder::No)
 }
 
-/// Every process that could stand in the way, and whether the port is taken.
+/// Every process that could stand in the way, and whether the address is taken; port 0 is never.
 #[must_use]
 pub fn find(
     launch: &Launch,
     proc: &Proc,
-    port: u16,
+    address: SocketAddr,
     record: Option<&ChildRecord>,
 ) -> (Vec<ProcessFacts>, bool) {
     let us = i32::try_from(std::process::id()).unwrap_or(0);
     let lineage = proc.lineage(us);
     // Reading /proc/net/tcp walks the kernel's whole table of connections: milliseconds on a large machine.
-    let port_busy = is_port_busy(port);
+    let port_busy = is_taken(address);
     let holders: HashSet<u64> = if port_busy {
-        let on_port = |socket: &ListeningSocket| socket.listener.port == port;
+        let is_in_the_way = |socket: &ListeningSocket| {
+            let theirs = &socket.listener;
+            let meet = theirs.address.is_unspecified() || address.ip().is_unspecified();
+            theirs.port == address.port() && (meet || theirs.address == address.ip())
+        };
         proc.listening()
             .into_iter()
-            .filter(on_port)
+            .filter(is_in_the_way)
             .map(|socket| socket.inode)
             .collect()
     } else {
@@ -111,12 +120,12 @@ pub fn find(
     (found, port_busy)
 }
 
-/// Whether somebody listens on a port: binding to it is what the gateway will do too.
+/// Whether somebody listens there: binding to it is what the gateway will do too.
 ///
 /// Not being allowed to bind (a port below 1024) says nothing about others.
-fn is_port_busy(port: u16) -> bool {
-    port != 0
-        && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+fn is_taken(address: SocketAddr) -> bool {
+    address.port() != 0
+        && TcpListener::bind(address)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
@@ -158,14 +167,15 @@ impl Search<'_> {
         if state_folder == SameFolder::No && !(is_recorded_child || holds_port) {
             return None;
         }
+        let parent = self.proc.stat(stat.ppid);
+        let parent_name = parent.map(|parent| parent.name).unwrap_or_default();
+        let may_be_service = stat.ppid == 1
+            && self.us != 1
+            && (!self.launch.in_container || SERVICE_MANAGERS.contains(&parent_name.as_str()));
         Some(ProcessFacts {
             pid,
             ppid: stat.ppid,
-            parent_name: self
-                .proc
-                .stat(stat.ppid)
-                .map(|parent| parent.name)
-                .unwrap_or_default(),
+            parent_name,
             start_ticks: stat.start_ticks,
             name: stat.name,
             is_gateway,
@@ -173,6 +183,7 @@ impl Search<'_> {
             is_marked,
             is_recorded_child,
             is_orphan,
+            may_be_service,
             holds_port,
         })
     }

@@ -18,6 +18,7 @@ mod shared;
 mod strings;
 
 use super::early::{self, SignalSet};
+use crate::core::event::SpawnFault;
 use crate::exit::Exit;
 use child::Plan;
 use nix::errno::Errno;
@@ -104,6 +105,26 @@ impl SpawnError {
             (Stage::Exec, Errno::ENOENT) => Exit::CommandNotFound,
             (Stage::Exec | Stage::Prepare, _) => Exit::CannotExecute,
             _ => Exit::Host,
+        }
+    }
+
+    /// Whether the command is wrong, or what it is to run on.
+    #[must_use]
+    pub const fn fault(&self) -> SpawnFault {
+        match (self.stage, self.errno) {
+            (Stage::Groups | Stage::Gid | Stage::Uid, Errno::EPERM) => SpawnFault::Privileges,
+            (
+                Stage::Exec,
+                Errno::EAGAIN
+                | Errno::EIO
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::ETIMEDOUT
+                | Errno::ETXTBSY,
+            ) => SpawnFault::Resources,
+            (Stage::Prepare | Stage::WorkingFolder | Stage::Exec, _) => SpawnFault::Command,
+            _ => SpawnFault::Resources,
         }
     }
 }
@@ -334,6 +355,25 @@ mod tests {
         assert_eq!(failure(lost), (Stage::WorkingFolder, Errno::ENOENT));
         let torn = spec("true", &["a\0b"]);
         assert_eq!(failure(torn), (Stage::Prepare, Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_wrong_command_is_told_from_a_system_without_room() {
+        let fault = |stage, errno| {
+            let program = "node".into();
+            let error = SpawnError {
+                stage,
+                errno,
+                program,
+            };
+            error.fault()
+        };
+        for errno in [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::E2BIG] {
+            assert_eq!(fault(Stage::Exec, errno), SpawnFault::Command);
+        }
+        assert_eq!(fault(Stage::Exec, Errno::ENOMEM), SpawnFault::Resources);
+        assert_eq!(fault(Stage::Clone, Errno::EAGAIN), SpawnFault::Resources);
+        assert_eq!(fault(Stage::Groups, Errno::EPERM), SpawnFault::Privileges);
     }
 
     #[test]

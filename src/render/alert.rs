@@ -121,7 +121,7 @@ fn cut(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::action::HoldWhy;
-    use crate::core::event::Attempt;
+    use crate::core::event::{Attempt, SpawnFailure, SpawnFault};
     use crate::core::exit_class::{ExitClass, ExitStatus};
     use crate::core::time::{Millis, WallMs};
 
@@ -198,7 +198,10 @@ mod tests {
 
     #[test]
     fn a_value_without_end_is_cut() {
-        let report = Report::Held(HoldWhy::CannotExecute("é".repeat(100_000)));
+        let report = Report::Held(HoldWhy::CannotStart(SpawnFailure {
+            fault: SpawnFault::Command,
+            error: "é".repeat(100_000),
+        }));
         let json = json_of(News::Trouble {
             incident: incident(Trouble::Held),
             reports: vec![report],
@@ -223,7 +226,10 @@ mod tests {
             .find(|line| line.starts_with("{\"v\":1"))
             .expect("an example");
         let example: Value = serde_json::from_str(example).expect("JSON");
-        let report = Report::Held(HoldWhy::CannotExecute("x".into()));
+        let report = Report::Held(HoldWhy::CannotStart(SpawnFailure {
+            fault: SpawnFault::Command,
+            error: "x".into(),
+        }));
         let real = json_of(News::Trouble {
             incident: incident(Trouble::Held),
             reports: vec![report],

@@ -1,6 +1,7 @@
 //! What is wrong, and what to do about it, in one sentence each.
 
 use crate::core::action::{ConfigProblem, HoldWhy, Stage};
+use crate::core::event::SpawnFault;
 use crate::core::exit_class::Refusal;
 use crate::core::locks::{LockVerdict, StaleWhy, UnknownWhy};
 use crate::core::volume::{VolumeProblem, VolumeWarning};
@@ -78,9 +79,20 @@ pub fn hold_why(why: &HoldWhy) -> (String, String) {
             (format!("config {}: {what}", path.display()), fix)
         }
         HoldWhy::Refused(refusal) => refused(*refusal),
-        HoldWhy::CannotExecute(error) => (
-            error.clone(),
-            "correct the command ([processes] in fly.toml, CMD in the Dockerfile)".to_owned(),
+        HoldWhy::CannotStart(failure) => (
+            failure.error.clone(),
+            match failure.fault {
+                SpawnFault::Command => {
+                    "correct the command ([processes] in fly.toml, CMD in the Dockerfile)"
+                }
+                SpawnFault::Resources => {
+                    "nothing to do if it passes; else raise what ran out: processes (--pids-limit, ulimit -u), memory or open files (ulimit -n)"
+                }
+                SpawnFault::Privileges => {
+                    "start the container as the gateway's own user (--user 1000:1000), or leave it CAP_SETUID and CAP_SETGID"
+                }
+            }
+            .to_owned(),
         ),
         HoldWhy::StageStuck(stage) => (
             format!(

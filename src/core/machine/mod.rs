@@ -294,9 +294,9 @@ impl Core {
                     self.on_spawned(now, pid, out);
                 }
             }
-            Event::SpawnFailed { attempt, error } => {
+            Event::SpawnFailed { attempt, failure } => {
                 if self.awaits(attempt, Stage::Spawn) {
-                    self.hold_or_close(now, HoldWhy::CannotExecute(error), out);
+                    self.hold_or_close(now, HoldWhy::CannotStart(failure), out);
                 }
             }
             Event::LineSeen { attempt, marker } => self.on_line(now, attempt, marker, out),

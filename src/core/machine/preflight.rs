@@ -2,7 +2,7 @@
 
 use super::super::action::{Action, ConfigProblem, Ending, HoldWhy, Report, Stage};
 use super::super::config::{self, ConfigFacts, ConfigState, ConfigVerdict};
-use super::super::event::{Attempt, Event, Instance, Mended};
+use super::super::event::{Attempt, Event, Instance, Mended, SpawnFailure, SpawnFault};
 use super::super::exit_class::Refusal;
 use super::super::time::{Millis, Mono};
 use super::super::volume::{self, VolumeFacts, VolumeVerdict};
@@ -281,6 +281,10 @@ impl Core {
             | HoldWhy::Lock { .. }
             | HoldWhy::StageStuck(_)
             | HoldWhy::InstanceLock(_)
+            | HoldWhy::CannotStart(SpawnFailure {
+                fault: SpawnFault::Resources,
+                ..
+            })
             | HoldWhy::Refused(Refusal::PortInUse) => short,
             HoldWhy::Refused(
                 Refusal::AnotherOwner
@@ -293,7 +297,7 @@ impl Core {
             HoldWhy::LeftoversReturn { .. } => YOUNG_LOCK.min(self.policy.hold_retry),
             // The watch tells of a change; the poll is for file systems that send no events.
             HoldWhy::Config { .. } => YOUNG_LOCK.min(self.policy.hold_retry),
-            HoldWhy::CannotExecute(_)
+            HoldWhy::CannotStart(_)
             | HoldWhy::Refused(
                 Refusal::MissingConfig
                 | Refusal::MissingMode

@@ -21,7 +21,7 @@ use super::super::volume;
 use super::child::Child;
 use super::{Supervisor, Tree};
 use crate::core::action::{Action, Report, TreeScope};
-use crate::core::event::{Attempt, Event, Instance};
+use crate::core::event::{Attempt, Event, Instance, SpawnFailure, SpawnFault};
 use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::Millis;
 use crate::core::timeline::kind_of;
@@ -197,7 +197,8 @@ impl Supervisor {
         let health = self.health.clone();
         self.job(move || {
             let config = config_file::read_for_address(&launch);
-            let port = launch.port(config.as_ref().map(|parsed| &parsed.value));
+            let address = launch.listen_address(config.as_ref().map(|parsed| &parsed.value));
+            let port = address.port();
             if let Some(health) = health {
                 health.give_way(port);
             }
@@ -211,7 +212,7 @@ impl Supervisor {
             if let Some(record) = &record {
                 leftovers::pass_over(&proc, record.pid);
             }
-            let (processes, port_busy) = leftovers::find(&launch, &proc, port, record.as_ref());
+            let (processes, port_busy) = leftovers::find(&launch, &proc, address, record.as_ref());
             Event::LeftoversFound {
                 attempt,
                 processes,
@@ -229,10 +230,16 @@ impl Supervisor {
         let started = self
             .relay
             .attach(attempt.0)
-            .map_err(|error| config_file::chain(&error))
+            .map_err(|error| SpawnFailure {
+                fault: SpawnFault::Resources,
+                error: config_file::chain(&error),
+            })
             .and_then(|output| {
-                Child::start(&self.launch, attempt, output, self.dump_options())
-                    .map_err(|error| config_file::chain(&error))
+                let child = Child::start(&self.launch, attempt, output, self.dump_options());
+                child.map_err(|error| SpawnFailure {
+                    fault: error.fault(),
+                    error: config_file::chain(&error),
+                })
             });
         let event = match started {
             Ok(child) => {
@@ -247,7 +254,7 @@ impl Supervisor {
                     pid: child.pid.as_raw(),
                 }
             }
-            Err(error) => Event::SpawnFailed { attempt, error },
+            Err(failure) => Event::SpawnFailed { attempt, failure },
         };
         self.queue.push_back(event);
     }

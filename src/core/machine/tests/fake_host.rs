@@ -6,7 +6,7 @@ use super::world::{Answer, Config, LockOwner, Newest, OnEdit, OnTerm, Process, S
 use super::world::{FakeProcess, Life, PORT};
 use crate::core::action::{Action, Ending, Report};
 use crate::core::control::{self, Op, Peer};
-use crate::core::event::{Attempt, Event, Request};
+use crate::core::event::{Attempt, Event, Request, SpawnFailure};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::incident::Incident;
 use crate::core::leftovers::{self, ProcessVerdict};
@@ -342,9 +342,10 @@ impl FakeHost {
         self.spawns.push(started);
         let life = self.world.lives.get(index).cloned();
         let life = life.unwrap_or(Life::HEALTHY);
-        if !life.executes {
-            let error = "ENOENT".into();
-            let failed = Event::SpawnFailed { attempt, error };
+        if let Some(fault) = life.fault {
+            let error = format!("{fault:?}");
+            let failure = SpawnFailure { fault, error };
+            let failed = Event::SpawnFailed { attempt, failure };
             return self.at(started, Coming::Event(failed));
         }
         let pid = 100 + i32::try_from(index).unwrap_or(0);

@@ -7,7 +7,7 @@ use super::world::{
     Process, Seeding, Timeline, Volume, World,
 };
 use crate::core::control::Op;
-use crate::core::event::{Event, Request};
+use crate::core::event::{Event, Request, SpawnFault};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
 use crate::core::machine::{Core, Policy};
@@ -131,7 +131,10 @@ fn lives() -> impl Strategy<Value = Life> {
         Just(Newest::Healthz),
     ];
     let begins = (
-        prop::bool::weighted(0.95),
+        option::weighted(
+            0.05,
+            prop::sample::select(vec![SpawnFault::Command, SpawnFault::Resources]),
+        ),
         option::weighted(0.8, lengths()),
         lengths(),
         newest,
@@ -161,7 +164,7 @@ fn lives() -> impl Strategy<Value = Life> {
     ]);
     (begins, ends, on_edit).prop_map(|(begins, ends, on_edit)| Life {
         on_edit,
-        executes: begins.0,
+        fault: begins.0,
         ready_after: begins.1,
         works_until: begins.2,
         answers_to: begins.3,

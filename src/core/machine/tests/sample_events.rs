@@ -4,7 +4,7 @@ use super::facts::attempt_of;
 use super::world::memory_sample;
 use super::world::{Config, FakeLock, FakeProcess, LockOwner, PORT, Process, Volume};
 use crate::core::control::{Op, Peer};
-use crate::core::event::{Attempt, Event, Instance, Request};
+use crate::core::event::{Attempt, Event, Instance, Request, SpawnFailure, SpawnFault};
 use crate::core::exit_class::{ExitStatus, Marker, Refusal};
 use crate::core::locks::LockKind;
 use crate::core::memory::Kib;
@@ -181,8 +181,11 @@ fn asked(attempt: Attempt) -> Vec<Event> {
         events.push(Event::ConfigSeeded { attempt, result });
     }
     events.push(Event::Spawned { attempt, pid: 100 });
-    let error = "ENOENT".to_owned();
-    events.push(Event::SpawnFailed { attempt, error });
+    for fault in [SpawnFault::Command, SpawnFault::Resources] {
+        let error = "ENOENT".to_owned();
+        let failure = SpawnFailure { fault, error };
+        events.push(Event::SpawnFailed { attempt, failure });
+    }
     events
 }
 

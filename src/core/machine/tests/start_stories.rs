@@ -3,7 +3,7 @@
 use super::telling::{FOREVER, KILLED, classes, gaps, holds, refused, with_lives};
 use super::world::{Life, Memory, Newest};
 use crate::core::action::{HoldWhy, Report};
-use crate::core::event::Event;
+use crate::core::event::{Event, SpawnFault};
 use crate::core::exit_class::{ExitClass, ExitStatus, Marker, Refusal, StopCause};
 
 #[test]
@@ -248,13 +248,26 @@ fn permission_denied_mends_owners_once() {
 #[test]
 fn a_command_that_cannot_be_executed_holds_and_is_tried_again() {
     let mut host = with_lives(vec![Life {
-        executes: false,
+        fault: Some(SpawnFault::Command),
         ..Life::HEALTHY
     }]);
     host.run_until_phase("held");
-    assert_eq!(holds(&host), [HoldWhy::CannotExecute("ENOENT".into())]);
+    let [HoldWhy::CannotStart(failure)] = &holds(&host)[..] else {
+        panic!("held for something else")
+    };
+    assert_eq!(failure.fault, SpawnFault::Command);
     host.run_until_phase("running");
     assert!((300_000..301_000).contains(&host.spawns[1].0));
+}
+
+#[test]
+fn a_start_that_the_system_has_no_room_for_is_tried_again_soon() {
+    let mut host = with_lives(vec![Life {
+        fault: Some(SpawnFault::Resources),
+        ..Life::HEALTHY
+    }]);
+    host.run_until_phase("running");
+    assert!((5_000..7_000).contains(&host.spawns[1].0));
 }
 
 #[test]

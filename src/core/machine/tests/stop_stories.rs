@@ -4,7 +4,7 @@ use super::fake_host::{FakeHost, POLICY};
 use super::telling::{FOREVER, KILLED, with_lives};
 use super::world::{Answer, Config, Life, OnTerm, Timeline, World};
 use crate::core::action::{Ending, Report};
-use crate::core::event::Request;
+use crate::core::event::{Request, SpawnFault};
 use crate::core::exit_class::{ExitClass, StopCause};
 
 fn stubborn() -> Life {
@@ -112,9 +112,9 @@ fn term_while_an_exit_is_being_classified_ends_and_still_reports_the_exit() {
 
 #[test]
 fn term_during_a_spawn_waits_for_its_answer_and_then_stops() {
-    for executes in [true, false] {
+    for fault in [None, Some(SpawnFault::Command)] {
         let life = Life {
-            executes,
+            fault,
             ..Life::HEALTHY
         };
         let world = World {
@@ -126,7 +126,7 @@ fn term_during_a_spawn_waits_for_its_answer_and_then_stops() {
         host.run_until(500);
         let (took, ending) = stop(&mut host);
         assert_eq!((ending, host.spawns.len()), (Ending::Stopped, 1));
-        assert!(took < 1_000, "{took}, executes: {executes}");
+        assert!(took < 1_000, "{took}, {fault:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! Times are milliseconds since the start of the story. It never decides anything.
 
 use crate::core::config::{ConfigFacts, ConfigState};
-use crate::core::event::Instance;
+use crate::core::event::{Instance, SpawnFault};
 use crate::core::exit_class::{ExitStatus, Marker};
 use crate::core::leftovers::{ProcessFacts, SameFolder};
 use crate::core::locks::{Claim, KernelLock, LockContent, LockFacts, LockKind, OwnerFacts, Seen};
@@ -288,6 +288,7 @@ impl FakeProcess {
             is_marked: false,
             is_recorded_child: false,
             is_orphan: is_leftover,
+            may_be_service: false,
             holds_port: !is_gateway,
         }
     }
@@ -296,7 +297,8 @@ impl FakeProcess {
 /// What one gateway does. Times count from its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Life {
-    pub(super) executes: bool,
+    /// What keeps it from being started.
+    pub(super) fault: Option<SpawnFault>,
     pub(super) ready_after: Option<u64>,
     /// It writes output until then.
     pub(super) works_until: u64,
@@ -403,7 +405,7 @@ pub(super) enum Newest {
 
 impl Life {
     pub(super) const HEALTHY: Self = Self {
-        executes: true,
+        fault: None,
         ready_after: Some(3_000),
         works_until: 3_000,
         ends: None,
