@@ -293,7 +293,7 @@ fn run_command(run: Run) -> u8 {
         (Recognised::Other, Mode::Gateway) => gateway::assume(&argv),
     };
     log::init(settings.log_level, settings.log_format);
-    match Launch::prepare(argv, command, environment, &settings) {
+    match Launch::prepare_in_time(argv, command, environment, &settings) {
         Ok(launch) => supervisor::run(settings, &resolved.unknown, launch).code(),
         Err(error) => refuse(&error).code(),
     }

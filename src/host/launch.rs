@@ -4,6 +4,8 @@
     reason = "this module reads package.json and the user database"
 )]
 
+mod in_time;
+
 use super::folder::FileOwner;
 use super::spawn::Credentials;
 use crate::gateway::{self, Bind, Env, GatewayCommand, PathFacts, Version};
@@ -71,8 +73,18 @@ pub enum LaunchError {
 }
 
 impl Launch {
-    /// Works out what a command means in this environment.
+    /// Works out what a command means in this environment. Looks at the volume, which may hang.
     pub fn prepare(
+        argv: Vec<OsString>,
+        command: GatewayCommand,
+        environment: Vec<(OsString, OsString)>,
+        settings: &Settings,
+    ) -> Result<Self, LaunchError> {
+        Self::prepare_by(Volume::Answers, argv, command, environment, settings)
+    }
+
+    fn prepare_by(
+        volume: Volume,
         argv: Vec<OsString>,
         command: GatewayCommand,
         environment: Vec<(OsString, OsString)>,
@@ -90,11 +102,11 @@ impl Launch {
             .filter(|(name, value)| is_for_alerts(name) && !value.is_empty());
         let alert_variables = for_alerts.cloned().collect();
         let mut environment = child_environment(environment, version);
-        let (state_dir, _) = paths(&environment, &command, &working_dir);
-        let account = Account::choose(&settings.user, &state_dir)?;
+        let (state_dir, _) = paths(volume, &environment, &command, &working_dir);
+        let account = Account::choose(&settings.user, || volume.owner(&state_dir))?;
         account.adjust(&mut environment);
         // HOME may have changed with the account, and the state folder with it.
-        let (state_dir, config_path) = paths(&environment, &command, &working_dir);
+        let (state_dir, config_path) = paths(volume, &environment, &command, &working_dir);
         let temp_dir = value_of(&environment, "TMPDIR").filter(|dir| !dir.is_empty());
         Ok(Self {
             argv,
@@ -187,16 +199,17 @@ impl Launch {
 }
 
 impl Account {
-    fn choose(user: &User, state_dir: &Path) -> Result<Self, LaunchError> {
+    fn choose(
+        user: &User,
+        owner: impl FnOnce() -> Option<(u32, u32)>,
+    ) -> Result<Self, LaunchError> {
         let (uid, gid) = (Uid::effective(), Gid::effective());
         let own = || Self::of(uid.as_raw(), gid.as_raw(), false);
         let chosen = match user {
             User::Auto if !uid.is_root() => own(),
-            User::Auto => match std::fs::metadata(state_dir) {
-                Ok(metadata) if metadata.uid() != 0 => {
-                    Self::of(metadata.uid(), metadata.gid(), true)
-                }
-                Ok(_) | Err(_) => by_name("node").unwrap_or_else(own),
+            User::Auto => match owner() {
+                Some((uid, gid)) if uid != 0 => Self::of(uid, gid, true),
+                Some(_) | None => by_name("node").unwrap_or_else(own),
             },
             User::Name(name) => {
                 by_name(name).ok_or_else(|| LaunchError::NoSuchUser(name.clone()))?
@@ -349,7 +362,28 @@ fn child_environment(
     child
 }
 
+/// What is asked of the volume before anything else is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Volume {
+    Answers,
+    /// It is asked nothing: the state folder is nobody's, and no file is there.
+    Silent,
+}
+
+impl Volume {
+    /// Uid and gid of the state folder, when it is there.
+    fn owner(self, state_dir: &Path) -> Option<(u32, u32)> {
+        let metadata = (self == Self::Answers).then(|| std::fs::metadata(state_dir).ok())??;
+        Some((metadata.uid(), metadata.gid()))
+    }
+
+    fn holds(self, path: &Path) -> bool {
+        self == Self::Answers && path.symlink_metadata().is_ok()
+    }
+}
+
 fn paths(
+    volume: Volume,
     environment: &[(OsString, OsString)],
     command: &GatewayCommand,
     working_dir: &Path,
@@ -362,7 +396,7 @@ fn paths(
         profile: command.profile.as_deref(),
         working_dir,
         account_home: account_home.as_deref(),
-        exists: &|path| path.symlink_metadata().is_ok(),
+        exists: &|path| volume.holds(path),
     };
     (gateway::state_dir(facts), gateway::config_path(facts))
 }
@@ -374,7 +408,7 @@ pub fn state_dir_of(
     command: &GatewayCommand,
     working_dir: &Path,
 ) -> PathBuf {
-    paths(environment, command, working_dir).0
+    paths(Volume::Answers, environment, command, working_dir).0
 }
 
 /// The gateway's own test: both of Fly's variables, Docker's marker file, or a container's cgroup.

@@ -11,7 +11,7 @@ use super::super::log;
 use super::super::memory::Sampler;
 use super::super::oom::OomWatch;
 use super::super::probe;
-use super::super::proc::{Proc, Stat};
+use super::super::proc::Stat;
 use super::super::reap::{self, Leftovers};
 use super::super::relay::Drain;
 use super::super::rollback;
@@ -26,7 +26,7 @@ use crate::core::readiness::{ProbeOutcome, ProbeTarget, Progress};
 use crate::core::time::Millis;
 use crate::core::timeline::kind_of;
 use crate::render::{self, LogLine};
-use crate::settings::{MARK, Settings};
+use crate::settings::Settings;
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::path::Path;
@@ -317,10 +317,9 @@ impl Supervisor {
         let spare: Option<reap::Spare> = match scope {
             TreeScope::Everything => None,
             TreeScope::Gateway => {
-                let (proc, launch) = (self.proc.clone(), Arc::clone(&self.launch));
-                let alert = self.alert_group.clone();
+                let (belonging, alert) = (self.belonging.clone(), self.alert_group.clone());
                 Some(Box::new(move |pid: Pid| {
-                    alert.has(pid) || !is_of_gateway(&proc, pid, &launch.account)
+                    alert.has(pid) || !belonging.is_of_gateway(pid)
                 }))
             }
         };
@@ -374,10 +373,10 @@ impl Supervisor {
         };
         if counts_processes {
             let us = i32::try_from(std::process::id()).unwrap_or(0);
-            let (proc, account, alert) = (&self.proc, &self.launch.account, &self.alert_group);
+            let (belonging, alert) = (&self.belonging, &self.alert_group);
             sampler.count(us, |pid| {
                 let pid = Pid::from_raw(pid);
-                !alert.has(pid) && is_of_gateway(proc, pid, account)
+                !alert.has(pid) && belonging.is_of_gateway(pid)
             });
         }
         let sample = sampler.sample(self.clock.now());
@@ -421,15 +420,4 @@ pub(super) async fn address(launch: &Arc<super::super::launch::Launch>) -> (std:
     };
     let value = config.as_ref().map(|parsed| &parsed.value);
     (launch.probe_address(value), launch.port(value))
-}
-
-/// A descendant of the gateway carries its mark. Where environments are hidden from us, its user tells.
-fn is_of_gateway(proc: &Proc, pid: Pid, account: &super::super::launch::Account) -> bool {
-    let pid = pid.as_raw();
-    match proc.environment(pid) {
-        Some(environment) if !environment.is_empty() => {
-            environment.iter().any(|(name, _)| name == MARK)
-        }
-        Some(_) | None => proc.uid(pid).is_none_or(|uid| uid == account.uid),
-    }
 }

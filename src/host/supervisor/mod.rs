@@ -9,6 +9,7 @@
 
 mod act;
 mod alert;
+mod belonging;
 mod channels;
 mod child;
 mod heap;
@@ -47,6 +48,7 @@ use crate::core::timeline::Kind;
 use crate::exit::Exit;
 use crate::render::LogLine;
 use crate::settings::Settings;
+use belonging::Belonging;
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt as _;
@@ -112,6 +114,8 @@ pub(super) struct Supervisor {
     calls: channels::Calls,
     /// `None` when nobody is to be told of anything.
     alerting: Option<Box<alert::Alerting>>,
+    /// Which of our children are the gateway's.
+    belonging: Belonging,
     /// The command that an alert was handed to.
     alert_group: alert::Group,
 }
@@ -205,13 +209,15 @@ fn begin(
     )));
     let alert_group = alert::Group::default();
     let alerting = alert::Alerting::begin(&settings, &launch, alert_group.clone());
+    let proc = Proc::default();
     let mut supervisor = Supervisor {
+        belonging: Belonging::new(proc.clone(), launch.account.uid),
         journal: Journal::begin(Arc::clone(&records), &core, clock.now(), began),
         records,
         core,
         clock,
         history: Recorder::default(),
-        proc: Proc::default(),
+        proc,
         settings: Arc::new(settings),
         launch,
         relay: Arc::clone(&relay),
