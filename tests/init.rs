@@ -349,6 +349,8 @@ fn a_group_gets_the_signal_only_when_asked_for() {
                 assert_eq!(launched.end().status, "exit 3", "{place:?}");
             } else {
                 assert!(!text.contains("child"), "{place:?} {text:?}");
+                launched.signal(libc::SIGTERM);
+                launched.end();
             }
         }
     }
@@ -404,7 +406,8 @@ fn a_daemon_that_ignores_the_stop_is_killed_with_its_children() {
 
 #[test]
 fn a_command_that_does_not_stop_is_killed_only_when_asked_for() {
-    let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.01; done";
+    let script = "trap 'echo asked; n=$((n + 1)); test $n = 3 && exit 4' TERM
+        echo ready; while :; do sleep 0.01; done";
     for place in Place::ALL {
         let launched = launch(
             place,
@@ -427,6 +430,8 @@ fn a_command_that_does_not_stop_is_killed_only_when_asked_for() {
             launched.signal(libc::SIGTERM);
             launched.wait_for_output("the trap", |text| text.matches("asked").count() == asked);
         }
+        launched.signal(libc::SIGTERM);
+        assert_eq!(launched.end().status, "exit 4");
     }
 }
 
