@@ -118,7 +118,8 @@ A length of time is written as 90s, 5m, 250ms, or a bare number of seconds.
 The state folder is the gateway's own: OPENCLAW_STATE_DIR, else ~/.openclaw.
 
 In gateway mode SIGTERM, SIGINT and SIGQUIT stop the gateway (drained) and then clawkeeper; a second signal
-shortens the wait; SIGHUP looks at the config again. In init mode every signal is passed on.";
+shortens the wait; SIGHUP looks at the config again, SIGUSR1 and SIGUSR2 do nothing.
+In init mode every signal is passed on.";
 
 /// All of them are texts here: `settings` checks them together with the environment and reports every error at once.
 #[derive(Debug, Args)]
