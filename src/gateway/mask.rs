@@ -3,6 +3,7 @@
 //! Too much is masked rather than too little: what is kept shall tell why a gateway died, not what it said.
 
 use super::config::secrets;
+use super::private_key::PrivateKey;
 use serde_json::Value;
 
 /// Shorter ones cannot be told from words, and masking every "on" would leave nothing to read.
@@ -103,19 +104,18 @@ impl Mask {
     /// Masks lines that follow one another: a private key stretches over many.
     #[must_use]
     pub fn lines<'a>(&self, lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let mut in_key = false;
+        let lines: Vec<&str> = lines.into_iter().collect();
+        let mut key = PrivateKey::before(&lines);
         lines
             .into_iter()
-            .map(|line| self.next_line(line, &mut in_key))
+            .map(|line| self.next_line(line, &mut key))
             .collect()
     }
 
-    /// Masks the next of such lines; `in_key` is true from the start of a private key to its end.
+    /// Masks the next of such lines.
     #[must_use]
-    pub fn next_line(&self, line: &str, in_key: &mut bool) -> String {
-        let is_of_key = *in_key || line.contains("-----BEGIN");
-        *in_key = is_of_key && !line.contains("-----END");
-        if is_of_key {
+    pub fn next_line(&self, line: &str, key: &mut PrivateKey) -> String {
+        if key.may_have(line) {
             MASKED.to_owned()
         } else {
             self.line(line)

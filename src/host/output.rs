@@ -13,10 +13,13 @@ use crate::core::incident;
 use crate::core::output::LINE_MAX_BYTES;
 use crate::core::pending::Pending;
 use crate::core::time::WallMs;
+use crate::gateway::PrivateKey;
 use crate::render;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+/// How a line of ours between the gateway's begins: it is never a part of theirs.
+pub const OWN: &str = "clawkeeper: ";
 /// Of the time and the blank before each line.
 const TIME_BYTES: usize = 25;
 
@@ -45,8 +48,7 @@ pub struct Output {
     launch: Arc<Launch>,
     ring: Ring,
     secrets: Secrets,
-    /// True within a private key, which stretches over many lines.
-    in_key: bool,
+    key: PrivateKey,
 }
 
 /// Why a batch was not written.
@@ -66,7 +68,7 @@ impl Output {
             launch,
             ring: ring(max_bytes),
             secrets: Secrets::default(),
-            in_key: false,
+            key: PrivateKey::default(),
         }
     }
 
@@ -78,7 +80,7 @@ impl Output {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{} clawkeeper: {} lines of output were not kept: they came too fast, or the disk was slow or full",
+                "{} {OWN}{} lines of output were not kept: they came too fast, or the disk was slow or full",
                 render::utc_millis(at),
                 batch.lost(),
             );
@@ -86,7 +88,11 @@ impl Output {
         let mask = self.secrets.mask(&self.launch);
         for (at, line) in batch.lines() {
             let line = render::plain(&String::from_utf8_lossy(line));
-            let mut line = mask.next_line(&line, &mut self.in_key);
+            let mut line = if line.starts_with(OWN) {
+                mask.lines([line.as_str()]).concat()
+            } else {
+                mask.next_line(&line, &mut self.key)
+            };
             let longest = LINE_MAX_BYTES - TIME_BYTES;
             if line.len() > longest {
                 let cut = (0..=longest).rfind(|at| line.is_char_boundary(*at));

@@ -103,6 +103,23 @@ fn no_secret_is_kept_wherever_it_comes_from() {
 }
 
 #[test]
+fn an_error_that_quotes_the_start_of_a_key_hides_neither_what_follows_nor_a_line_of_ours() {
+    let full = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj";
+    let mut site = Site::new("{}");
+    let kept = site.write(&["PEM must start with -----BEGIN PRIVATE KEY-----", full]);
+    assert_eq!(kept, [format!("{TIME} ***"), format!("{TIME} ***")]);
+    // It was killed while it printed one.
+    let said = [
+        "clawkeeper: gateway exited class=signal",
+        "[gateway] this could be the last line of it",
+        "[gateway] loading configuration…",
+    ];
+    let kept = site.write(&said);
+    let shown = [said[0], "***", said[2]];
+    assert_eq!(kept[2..], shown.map(|line| format!("{TIME} {line}")));
+}
+
+#[test]
 fn a_secret_that_an_edit_brings_is_masked_and_a_broken_edit_forgets_none() {
     let mut site = Site::new(r#"{channels:{slack:{token:"first-word"}}}"#);
     site.write(&["x"]);

@@ -10,6 +10,7 @@ use super::super::lock_files;
 use super::super::log;
 use super::super::memory::Sampler;
 use super::super::oom::OomWatch;
+use super::super::output::OWN;
 use super::super::probe;
 use super::super::proc::Stat;
 use super::super::reap::{self, Leftovers};
@@ -137,7 +138,7 @@ impl Supervisor {
             // Refused only by a disk that hangs; the log has it.
             self.records.send(timeline::record(&entry));
             // Between the gateway's own lines it tells where one life of it ends.
-            let line = format!("clawkeeper: {}", entry.text);
+            let line = format!("{OWN}{}", entry.text);
             self.records.output(entry.at, line.as_bytes());
         }
         if let Some(alerting) = &mut self.alerting {
