@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use support::health::Listener;
 use support::keeper::{Kept, Plan};
-use support::{PATIENCE, Place, clawkeeper, poll_until};
+use support::{PATIENCE, Place, clawkeeper, poll_until, skip};
 
 const PAUSED: &str = "paused: no gateway runs until it is resumed";
 
@@ -311,6 +311,33 @@ fn a_folder_that_somebody_else_put_there_is_not_trusted_and_nothing_else_suffers
         assert_eq!(fs::read_dir(&elsewhere).expect("listed").count(), 0);
         kept.stop();
     }
+}
+
+#[test]
+fn a_volume_that_is_mended_has_its_socket_without_a_restart() {
+    if !geteuid().is_root() {
+        return skip("only root can mount a volume");
+    }
+    let plan = Plan::new(Place::Subreaper)
+        .options(["--hold-retry", "100ms"])
+        .mounted("-t tmpfs tmpfs");
+    let state = plan.state().display().to_string();
+    let plan = plan.prepare(&format!("mount -o remount,ro '{state}'"));
+    let kept = plan.start();
+    kept.wait_until_held();
+    let warning = "no control socket: status, restart and pause cannot reach clawkeeper";
+    kept.wait_for(warning);
+    kept.enter(&format!("mount -o remount,rw '{state}'"));
+    kept.wait_until_ready();
+    kept.wait_for("control socket is up");
+    let socket = kept.inside(&folder(&plan).join("control.sock"));
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    stream
+        .write_all(b"POST /v1/restart HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("asked");
+    kept.wait_until_boot_is_ready(2);
+    let ended = kept.stop();
+    assert_eq!(ended.lines(warning).len(), 1, "{}", ended.text);
 }
 
 #[test]

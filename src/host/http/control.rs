@@ -21,11 +21,14 @@ use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
 const FOLDER: &str = "clawkeeper-control";
 const SOCKET: &str = "control.sock";
+/// From one try to open it to the next.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Where the socket stands, or is to stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,19 +58,40 @@ pub fn answer(socket: Socket, desk: Desk) {
     };
     let gateway = (desk.launch.account.uid, desk.launch.account.gid);
     tokio::spawn(async move {
-        // A dead disk hangs whoever touches it.
-        let opened = tokio::task::spawn_blocking(move || open(&socket, gateway)).await;
-        match opened {
-            Ok(Ok(listener)) => serve(&listener, allowed, desk).await,
-            Ok(Err(error)) => log::emit(
-                &LogLine::warn(
-                    "no control socket: status, restart and pause cannot reach clawkeeper",
-                )
-                .field("why", error),
-            ),
-            Err(_) => {}
+        if let Some(listener) = listener(socket, gateway).await {
+            serve(&listener, allowed, desk).await;
         }
     });
+}
+
+/// A socket that cannot be had is said once and tried again: a volume is mended while clawkeeper holds. `None` when
+/// the runtime ends.
+async fn listener(socket: Socket, gateway: (u32, u32)) -> Option<UnixListener> {
+    let mut was_said = false;
+    loop {
+        let socket = socket.clone();
+        // A dead disk hangs whoever touches it.
+        let opened = tokio::task::spawn_blocking(move || open(&socket, gateway)).await;
+        match opened.ok()? {
+            Ok(listener) => {
+                if was_said {
+                    log::emit(&LogLine::info("control socket is up"));
+                }
+                return Some(listener);
+            }
+            Err(error) if !was_said => {
+                was_said = true;
+                log::emit(
+                    &LogLine::warn(
+                        "no control socket: status, restart and pause cannot reach clawkeeper",
+                    )
+                    .field("why", error),
+                );
+            }
+            Err(_) => {}
+        }
+        sleep(RETRY).await;
+    }
 }
 
 fn open(socket: &Socket, gateway: (u32, u32)) -> Result<UnixListener, FileError> {
