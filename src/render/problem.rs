@@ -291,7 +291,12 @@ fn refused(refusal: Refusal) -> (String, String) {
             "the plugin of a channel could not be fetched from npm",
             "it is tried again; if it stays so, install the plugin in the image or disable the channel",
         ),
-        Refusal::Unexplained => ("see its last lines above", "correct what they name"),
+        Refusal::Unexplained => {
+            return (
+                "the gateway refuses to start and gives no reason that clawkeeper knows".to_owned(),
+                "read its last lines: clawkeeper logs -n 50; correct what they name".to_owned(),
+            );
+        }
     };
     (
         format!("the gateway refuses to start: {what}"),
@@ -354,4 +359,16 @@ fn list(pids: &[i32]) -> String {
         .map(i32::to_string)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_a_reason_leads_to_the_gateways_own_lines_wherever_it_is_read() {
+        let (what, fix) = hold_why(&HoldWhy::Refused(Refusal::Unexplained));
+        assert!(!what.contains("above"), "{what}");
+        assert!(fix.contains("clawkeeper logs"), "{fix}");
+    }
 }
