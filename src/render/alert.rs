@@ -3,6 +3,7 @@
 //! docs/alerts.md describes it; a field is added without a new version, never changed or taken away.
 
 use super::log_line::LogLine;
+use super::page::shown;
 use super::report::report as line_of;
 use crate::core::action::Report;
 use crate::core::alert::{Alert, Incident, News, Trouble};
@@ -108,7 +109,9 @@ fn in_json(line: &LogLine) -> Value {
     let mut fields = Map::new();
     fields.insert("message".into(), line.message().into());
     for (name, value) in line.fields() {
-        fields.insert((*name).into(), cut(value).into());
+        if let Some(value) = shown(name, value) {
+            fields.insert((*name).into(), cut(value).into());
+        }
     }
     Value::Object(fields)
 }
@@ -120,7 +123,7 @@ fn cut(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::action::HoldWhy;
+    use crate::core::action::{ConfigProblem, HoldWhy};
     use crate::core::event::{Attempt, SpawnFailure, SpawnFault};
     use crate::core::exit_class::{ExitClass, ExitStatus};
     use crate::core::time::{Millis, WallMs};
@@ -166,7 +169,8 @@ mod tests {
         assert_eq!(json["kind"], "trouble");
         assert_eq!(json["incidents"][0]["id"], "held-1763737965123");
         assert_eq!(json["title"], line.message());
-        assert_eq!(json["lines"][0]["why"], line.value("why").expect("a why"));
+        // Behind the first line of an explanation a config may stand.
+        assert_eq!(json["lines"][0]["why"], "port 3000 is held by nginx");
         assert_eq!(json["fix"], line.value("fix").expect("a fix"));
         assert_eq!(json["app"], "my-openclaw");
         assert_eq!(json["region"], Value::Null);
@@ -194,6 +198,22 @@ mod tests {
         assert_eq!(json["lines"][1]["crashes_in_a_row"], "3");
         let fix = json["fix"].as_str().expect("a fix");
         assert!(fix.contains("clawkeeper incidents"), "{fix}");
+    }
+
+    #[test]
+    fn the_spot_in_the_config_that_an_error_points_at_is_for_the_log() {
+        let problem = ConfigProblem::Broken("f:4:5: expected a comma\n  4 | planted: 4711".into());
+        let report = Report::Held(HoldWhy::Config {
+            path: "f".into(),
+            problem,
+        });
+        assert!(line_of(&report).to_text().contains("4711"));
+        let json = json_of(News::Trouble {
+            incident: incident(Trouble::Held),
+            reports: vec![report],
+        });
+        assert_eq!(json["lines"][0]["why"], "f:4:5: expected a comma");
+        assert!(!json.to_string().contains("4711"), "{json}");
     }
 
     #[test]

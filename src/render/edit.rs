@@ -10,6 +10,9 @@ use std::path::Path;
 pub(super) const REPAIR: &str =
     "correct the broken file and put it back: clawkeeper config put FILE";
 
+/// The field that has the gateway's own words of a config, which quote its values.
+pub(super) const SAID: &str = "said";
+
 pub(super) fn line(path: &Path, told: &Told) -> LogLine {
     match told {
         Told::Accepted {
@@ -47,13 +50,10 @@ pub(super) fn line(path: &Path, told: &Told) -> LogLine {
                 .field("fix", fix)
         }
         Told::RefusedByGateway { generation, issues } => {
-            let why = if issues.is_empty() {
-                "the gateway finds it invalid; its own line above says where".to_owned()
-            } else {
-                issues.join("; ")
-            };
+            let said = (!issues.is_empty()).then(|| issues.join("; "));
             LogLine::error("config refused; the gateway runs on with the one before")
-                .field("why", why)
+                .field("why", invalid(issues))
+                .maybe(SAID, said)
                 .field("path", path.display())
                 .field("generation", generation)
                 .field("fix", CONFIG_FIX)
@@ -97,6 +97,20 @@ pub(super) fn line(path: &Path, told: &Told) -> LogLine {
                 .field("fix", "clawkeeper restart, when it suits you")
         }
     }
+}
+
+/// Where the gateway finds it invalid, without its words.
+fn invalid(issues: &[String]) -> String {
+    let mut places: Vec<&str> = issues
+        .iter()
+        .filter_map(|issue| issue.split_once(": "))
+        .map(|(path, _)| path)
+        .collect();
+    places.dedup();
+    if places.is_empty() {
+        return "the gateway finds it invalid; its own line says where: clawkeeper logs".to_owned();
+    }
+    format!("the gateway finds it invalid at {}", places.join(", "))
 }
 
 fn keys(changed: &[String]) -> Option<String> {

@@ -27,7 +27,7 @@ pub use log_line::LogLine;
 pub use metrics::{Surroundings, metrics};
 pub use page::{
     CONTENT_SECURITY_POLICY, NO_ANSWER_OF_VOLUME, NOT_OUR_NAME, PAGE, SCRIPT, SPAN_IS_WRONG, STYLE,
-    events_json, history_json, without_excerpt,
+    events_json, history_json, without_values,
 };
 pub use plain::plain;
 pub use problem::{config_problem, hold_why, lock_verdict, stale_why, volume_warning};

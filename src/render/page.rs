@@ -3,6 +3,7 @@
 use crate::core::history::{Span, Stretch, phase_of};
 use crate::core::time::WallMs;
 use crate::core::timeline::Entry;
+use crate::render::edit::SAID;
 use crate::render::timeline::event_json;
 use std::fmt::Write as _;
 
@@ -73,7 +74,7 @@ pub fn history_json(span: Span, now: WallMs, stretches: &[Stretch]) -> String {
 pub fn events_json(entries: &[Entry]) -> String {
     let mut room = EVENTS_MAX_BYTES;
     let newest = entries.iter().rev().map_while(|entry| {
-        let text = without_excerpt(&entry.text);
+        let text = without_values(&entry.text);
         let json = event_json(&Entry {
             text,
             ..entry.clone()
@@ -86,23 +87,43 @@ pub fn events_json(entries: &[Entry]) -> String {
     format!("{{\"v\":1,\"events\":[{}]}}\n", events.join(","))
 }
 
-/// A log line without the spot in the config that an error points at: the log may show it, the page may not.
-///
-/// It stands behind the first line of an explanation, wherever [`explanation`](super::LogLine::explanation) joined it.
+/// A log line without what shows values of the config: the log may show them, the page may not.
 #[must_use]
-pub fn without_excerpt(line: &str) -> String {
+pub fn without_values(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some(open) = rest.find("=\"") {
-        let (before, value) = rest.split_at(open + 2);
-        let close = end_of(value);
-        let value_only = &value[..close];
-        let cut = [" | ", "\\n"].iter().filter_map(|it| value_only.find(it));
-        out += before;
-        out += &value_only[..cut.min().unwrap_or(close)];
-        rest = &value[close..];
+    while let Some(equals) = rest.find('=') {
+        let (before, value) = rest.split_at(equals + 1);
+        let is_quoted = value.starts_with('"');
+        let end = if is_quoted {
+            (end_of(&value[1..]) + 2).min(value.len())
+        } else {
+            value.find(' ').unwrap_or(value.len())
+        };
+        let (head, name) = before[..equals].rsplit_once(' ').unwrap_or(("", before));
+        if let Some(value_only) = shown(name, &value[..end]) {
+            out += before;
+            out += value_only;
+            out += if is_quoted && value_only.len() < end {
+                "\""
+            } else {
+                ""
+            };
+        } else {
+            out += head;
+        }
+        rest = &value[end..];
     }
     out + rest
+}
+
+/// What may be shown of a field of a log line to those who may not see the config; `None` where none of it may be.
+///
+/// The spot that an error points at stands behind the first line of an explanation, wherever
+/// [`explanation`](super::LogLine::explanation) joined it.
+pub(super) fn shown<'a>(name: &str, value: &'a str) -> Option<&'a str> {
+    let cut = [" | ", "\n", "\\n"].iter().filter_map(|it| value.find(it));
+    (name != SAID).then(|| &value[..cut.min().unwrap_or(value.len())])
 }
 
 /// The place of the quotation mark that ends a JSON string; its end where there is none.
@@ -119,7 +140,9 @@ fn end_of(value: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::action::Report;
     use crate::core::history::{Fold, Minute};
+    use crate::core::reload::Told;
     use crate::core::timeline::{Kind, Weight};
     use crate::render::LogLine;
 
@@ -162,18 +185,64 @@ mod tests {
             let text = line.field("fix", "mend it").to_text();
             assert!(text.contains("planted"), "{text}");
             assert_eq!(
-                without_excerpt(&text),
+                without_values(&text),
                 r#"config why="f:4:5: expected a \"comma\"" fix="mend it""#
             );
         }
+        for (text, shown) in [
+            (
+                r#"x why="at a.b" said="a.b: unknown: +4911" path=/a"#,
+                r#"x why="at a.b" path=/a"#,
+            ),
+            ("x said=+4911", "x"),
+            (r#"x said="a \"b\" +4911 and no end…"#, "x"),
+            (
+                r#"x why="said=+4911 \" said=2" said=3 y=1"#,
+                r#"x why="said=+4911 \" said=2" y=1"#,
+            ),
+        ] {
+            assert_eq!(without_values(text), shown);
+        }
         for text in [
             "gateway exited class=crash code=1",
+            "gateway exited class=crash code=1 equals= x==1 =",
             r#"x path="/a b\\" why="a \"b\"" y=1"#,
             r#"cut why="and never clo"#,
             "",
         ] {
-            assert_eq!(without_excerpt(text), text);
+            assert_eq!(without_values(text), text);
         }
+    }
+
+    #[test]
+    fn of_a_config_that_the_gateway_refuses_the_places_are_shown_and_its_words_are_not() {
+        let told = |issues: &[&str]| {
+            let told = Told::RefusedByGateway {
+                generation: 4,
+                issues: issues.iter().map(ToString::to_string).collect(),
+            };
+            let path = "/data/openclaw.json".into();
+            crate::render::report(&Report::Edit { path, told }).to_text()
+        };
+        let text = told(&[
+            "agents.defaults.heartbeat.target: unknown heartbeat target: +4915112345678",
+            "<root>: Unrecognized key: \"foo\"",
+        ]);
+        assert!(text.contains("+4915112345678"), "the log has it: {text}");
+        let entry = Entry {
+            at: WallMs(0),
+            kind: Kind::ConfigRefused,
+            weight: Weight::Error,
+            text,
+        };
+        let json = events_json(&[entry]);
+        assert!(!json.contains("+4915112345678"), "{json}");
+        assert!(
+            json.contains("finds it invalid at agents.defaults.heartbeat.target, <root>"),
+            "{json}"
+        );
+        assert!(json.contains("generation=4 fix="), "{json}");
+        assert!(told(&[]).contains("says where: clawkeeper logs"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Edits of the config while a real gateway runs, and a broken one before it starts.
 
+use crate::support::health::Listener;
 use crate::support::real::{
     BEFORE_8_2, GOOD_CONFIG, NEWEST, READY, Running, Site, for_each_version,
 };
@@ -40,7 +41,9 @@ fn edits_are_applied_or_refused_and_only_one_that_needs_it_restarts() {
     for_each_version(|version| {
         let site = Site::new(version);
         site.write_config(GOOD_CONFIG);
-        let mut keeper = ready(&site, &[]);
+        let listener = Listener::new();
+        let address = format!("127.0.0.1:{}", listener.port);
+        let mut keeper = ready(&site, &["--health-listen", &address]);
 
         // In place, by rename, cut and written slowly, removed and made again.
         site.write_config(&with(r#""logging":{"level":"debug"}"#));
@@ -69,11 +72,25 @@ fn edits_are_applied_or_refused_and_only_one_that_needs_it_restarts() {
         site.write_config(&with(r#""agents":{"defaults":{"maxConcurrent":3}}"#));
         said(&keeper, AGAIN, 1);
 
-        // Only the gateway knows that this is wrong.
+        // Only the gateway knows that this is wrong, and it quotes it.
         site.write_config(&with(
-            r#""agents":{"defaults":{"maxConcurrent":3}},"foo":1"#,
+            r#""agents":{"defaults":{"heartbeat":{"target":"+4915112345678"}}}"#,
         ));
         said(&keeper, REFUSED, 2);
+        let refused = keeper.own_log().concat();
+        assert!(refused.contains("+4915112345678"), "{refused}");
+        let events = keeper.poll(READY, "the refusal among the events", || {
+            let events = listener.get("/v1/events").body;
+            if events.contains("finds it invalid") {
+                Ok(events)
+            } else {
+                Err(events)
+            }
+        });
+        for path in ["/readyz", "/v1/status", "/v1/incidents", "/metrics"] {
+            let shown = listener.get(path).body + &events;
+            assert!(!shown.contains("+4915112345678"), "{path}: {shown}");
+        }
         site.write_config(&with(r#""agents":{"defaults":{"maxConcurrent":3}}"#));
         said(&keeper, AGAIN, 2);
         assert_eq!(site.starts().len(), 1, "{:#?}", keeper.own_log());

@@ -72,7 +72,7 @@ pub enum Sign {
 pub enum Validation {
     /// The gateway would accept it.
     Valid,
-    /// It would not: `path: message`, the first few, without values.
+    /// It would not: `path: message`, the first few. A message may quote a value that is no secret.
     Invalid(Vec<String>),
     /// Not asked, and why.
     Skipped(String),
@@ -115,7 +115,7 @@ pub enum Told {
     RefusedByGateway {
         /// As above.
         generation: u64,
-        /// What its validator says; none where it could not be asked.
+        /// What its validator says, as in [`Validation::Invalid`]; none where it could not be asked.
         issues: Vec<String>,
     },
     /// What was refused or gone is as it was.

@@ -75,7 +75,8 @@ pub fn answer(stdout: &[u8]) -> Option<Answer> {
     }
     if issues.is_empty() {
         // 2026.9.6 has an error and no issues for a file that is not there.
-        issues.extend(output.error.map(|error| harmless(&error.message)));
+        let error = output.error;
+        issues.extend(error.map(|error| format!("config: {}", harmless(&error.message))));
     }
     Some(Answer::Invalid(issues))
 }
@@ -112,7 +113,7 @@ mod tests {
         let invalid = br#"{"ok":false,"error":{"type":"cli_error","message":"OpenClaw config is invalid: /d/openclaw.json"},"valid":false,"issues":[{"path":"<root>","message":"Unrecognized key: \"foo\""}]}"#;
         assert_eq!(answer(invalid), said("<root>: Unrecognized key: \"foo\""));
         let missing = br#"{"ok":false,"error":{"type":"cli_error","message":"file not found"},"valid":false}"#;
-        assert_eq!(answer(missing), said("file not found"));
+        assert_eq!(answer(missing), said("config: file not found"));
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn kept(state: &Path) -> Option<String> {
     let rows = ids.iter().enumerate().filter_map(|(place, id)| {
         let kept = incidents::read(state, id).ok()?;
         let mut row = kept.summary(place + 1, id);
-        let mut line = render::without_excerpt(&kept.line);
+        let mut line = render::without_values(&kept.line);
         let end = (0..=LINE_MAX_BYTES).rfind(|at| line.is_char_boundary(*at));
         line.truncate(end.unwrap_or(0));
         row["line"] = line.into();
