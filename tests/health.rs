@@ -141,7 +141,7 @@ fn a_gateway_that_hangs_is_not_ready_long_before_it_is_restarted() {
     assert!(
         json["why"]
             .as_str()
-            .is_some_and(|why| why.contains("answered nothing"))
+            .is_some_and(|why| why.contains("does not answer"))
     );
     assert_eq!(listener.get("/livez").code, 200);
     send_signal(gateway, libc::SIGCONT);

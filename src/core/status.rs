@@ -5,6 +5,7 @@ use super::action::{HoldWhy, Stage};
 use super::event::Attempt;
 use super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::memory::{Kib, Sample};
+use super::oom::OomEvidence;
 use super::time::Millis;
 use super::volume::Space;
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,8 @@ pub struct LastExit {
     pub class: ExitClass,
     /// How.
     pub status: ExitStatus,
+    /// What the kernel had said of out-of-memory kills by then.
+    pub oom: OomEvidence,
     /// How long it had run.
     pub after: Millis,
     /// Since then.

@@ -21,12 +21,9 @@ pub(super) fn exited(status: ExitStatus, class: &ExitClass, memory: &MemoryStory
         ExitStatus::Code(code) => line.field("code", code),
         ExitStatus::Signal(signal) => line.field("signal", signal_name(signal)),
     };
+    let line = line.maybe("evidence", evidence(class, &memory.oom));
     match class {
-        ExitClass::OomKernel(proof) => seen(line.field("evidence", proven(proof)), memory),
-        ExitClass::OomHeap => {
-            let evidence = "V8's own out-of-memory message and its abort";
-            seen(line.field("evidence", evidence), memory)
-        }
+        ExitClass::OomKernel(_) | ExitClass::OomHeap => seen(line, memory),
         ExitClass::Requested(cause) => {
             let line = line.field("cause", cause_word(*cause));
             match memory.advice {
@@ -34,11 +31,24 @@ pub(super) fn exited(status: ExitStatus, class: &ExitClass, memory: &MemoryStory
                 None => line,
             }
         }
-        ExitClass::Signal { signal: 9 } => line.field("evidence", not_proven(&memory.oom)),
         ExitClass::Relaunch
         | ExitClass::Refused(_)
         | ExitClass::Crash { .. }
         | ExitClass::Signal { .. } => line,
+    }
+}
+
+/// By what a class was told, where its code or signal alone does not tell it.
+pub(super) fn evidence(class: &ExitClass, oom: &OomEvidence) -> Option<String> {
+    match class {
+        ExitClass::OomKernel(proof) => Some(proven(proof)),
+        ExitClass::OomHeap => Some("V8's own out-of-memory message and its abort".to_owned()),
+        ExitClass::Signal { signal: 9 } => Some(not_proven(oom)),
+        ExitClass::Requested(_)
+        | ExitClass::Relaunch
+        | ExitClass::Refused(_)
+        | ExitClass::Crash { .. }
+        | ExitClass::Signal { .. } => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The answers of the health listener, but for the metrics. No value of the config or the environment is in them.
 
+use super::death::evidence;
 use super::problem::{hold_why, stage_words};
 use super::report::{PAUSED, RESUME, cause_word, signal_name};
 use super::utc::utc_seconds;
@@ -49,6 +50,9 @@ struct Gateway {
     started: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<String>,
+    /// While it answers nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent_since: Option<String>,
     /// `suppressed` while its crash breaker keeps them off; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<&'static str>,
@@ -63,6 +67,8 @@ struct Exit {
     code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<String>,
     at: String,
 }
 
@@ -96,6 +102,7 @@ pub(super) fn facts(status: &Status, now: WallMs) -> Readiness {
             pid: it.pid,
             started: ago(it.up_for),
             ready: it.ready_for.map(ago),
+            silent_since: it.silent_for.map(ago),
             channels: it.channels_suppressed.then_some("suppressed"),
         }),
         last_exit: status.last_exit.as_ref().map(|it| exit(it, ago(it.ago))),
@@ -108,7 +115,8 @@ pub(super) fn line(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_default() + "\n"
 }
 
-/// Why it is not ready, and what to do where a person must.
+/// Why it is not ready, and what to do where a person must. Nothing in it changes merely because time passes: a screen
+/// reader says it whenever it does.
 fn why(status: &Status) -> (Option<String>, Option<String>) {
     if let Some(hold) = &status.hold {
         let (why, fix) = hold_why(&hold.why);
@@ -128,7 +136,7 @@ fn why(status: &Status) -> (Option<String>, Option<String>) {
             )
         }
         "running" => match status.gateway.as_ref().and_then(|it| it.silent_for) {
-            Some(silent) => format!("the gateway has answered nothing for {silent}"),
+            Some(_) => "the gateway does not answer".to_owned(),
             None => return (None, None),
         },
         "stopping" => status.stopping.map_or_else(String::new, |cause| {
@@ -140,8 +148,11 @@ fn why(status: &Status) -> (Option<String>, Option<String>) {
                 .last_exit
                 .as_ref()
                 .map_or("unknown", |it| it.class.word());
-            let (crashes, wait) = (status.crashes, status.next_look_in.unwrap_or_default());
-            format!("the gateway ended ({class}), {crashes} in a row; the next start is in {wait}")
+            let row = match status.crashes {
+                0 | 1 => String::new(),
+                crashes => format!(", {crashes} in a row"),
+            };
+            format!("the gateway ended ({class}){row}")
         }
         _ => "clawkeeper is ending".to_owned(),
     };
@@ -168,6 +179,7 @@ fn exit(exit: &LastExit, at: String) -> Exit {
         cause,
         code,
         signal,
+        evidence: evidence(&exit.class, &exit.oom),
         at,
     }
 }
@@ -176,7 +188,8 @@ fn exit(exit: &LastExit, at: String) -> Exit {
 mod tests {
     use super::*;
     use crate::core::action::{ConfigProblem, HoldWhy};
-    use crate::core::status::Hold;
+    use crate::core::oom::OomEvidence;
+    use crate::core::status::{GatewayStatus, Hold};
 
     #[test]
     fn a_hold_says_why_and_what_to_do_without_the_excerpt_of_the_config() {
@@ -202,6 +215,57 @@ mod tests {
         );
         assert_eq!(value["since"], "1970-01-01T00:16:35Z");
         assert!(!body.contains("secret"), "{body}");
+    }
+
+    #[test]
+    fn a_kill_is_answered_with_who_it_was_as_far_as_that_is_known() {
+        let body = readiness(
+            &Status {
+                last_exit: Some(LastExit {
+                    class: ExitClass::Signal { signal: 9 },
+                    status: ExitStatus::Signal(9),
+                    oom: OomEvidence {
+                        is_watched: true,
+                        ..OomEvidence::default()
+                    },
+                    after: Millis(1),
+                    ago: Millis(1),
+                }),
+                ..Status::bare("backoff")
+            },
+            WallMs(1_000_000),
+        );
+        let value: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(
+            value["last_exit"]["evidence"],
+            "the kernel counted no out-of-memory kill: somebody sent it"
+        );
+    }
+
+    #[test]
+    fn why_it_is_not_ready_does_not_change_because_time_passes() {
+        let after = |age: Millis, phase| {
+            let gateway = GatewayStatus {
+                pid: 7,
+                up_for: age,
+                ready_for: Some(age),
+                waits_for: Some("channels".to_owned()),
+                silent_for: Some(age),
+                probe_took: None,
+                channels_suppressed: false,
+            };
+            why(&Status {
+                phase_for: age,
+                next_look_in: Some(age),
+                gateway: Some(gateway),
+                ..Status::bare(phase)
+            })
+        };
+        for phase in crate::core::status::PHASES {
+            let words = after(Millis(1), phase);
+            assert_eq!(words, after(Millis(4_321), phase), "{phase}");
+        }
+        assert!(after(Millis(1), "running").0.is_some());
     }
 
     #[test]

@@ -317,6 +317,7 @@ mod tests {
     use super::*;
     use crate::core::exit_class::{ExitClass, ExitStatus};
     use crate::core::memory::{Kib, LimitFrom, Sample};
+    use crate::core::oom::OomEvidence;
     use crate::core::status::{GatewayStatus, LastExit, VolumeSeen};
     use crate::core::time::Mono;
     use std::collections::BTreeSet;
@@ -337,6 +338,7 @@ mod tests {
         let ended = LastExit {
             class: ExitClass::OomHeap,
             status: ExitStatus::Signal(6),
+            oom: OomEvidence::default(),
             after: Millis(9),
             ago: Millis(8),
         };

@@ -175,7 +175,9 @@ impl View<'_> {
         if pid.is_none() {
             return listed([version, Some("does not run".to_owned())]);
         }
-        listed([version, pid, up, channels])
+        let silent = self.distance("/gateway/silent_since");
+        let silent = silent.map(|age| format!("no answer for {age}"));
+        listed([version, pid, up, silent, channels])
     }
 
     fn restarts(&self) -> String {
@@ -220,7 +222,12 @@ impl View<'_> {
         let ago = self
             .distance("/last_exit/at")
             .map(|age| format!("{age} ago"));
-        listed([Some(class), code, self.text("/last_exit/signal"), ago])
+        let signal = self.text("/last_exit/signal");
+        let told = listed([Some(class), code, signal, ago]);
+        match self.text("/last_exit/evidence") {
+            Some(evidence) => format!("{told}: {evidence}"),
+            None => told,
+        }
     }
 
     fn memory(&self) -> Option<String> {
@@ -342,6 +349,7 @@ mod tests {
     use crate::core::action::HoldWhy;
     use crate::core::exit_class::{ExitClass, ExitStatus};
     use crate::core::memory::{Kib, LimitFrom, Sample};
+    use crate::core::oom::{OomCount, OomEvidence, OomProof};
     use crate::core::status::{
         GatewayStatus, Hold, LastExit, Locks, PHASES, Pause, RestartClass, Status, VolumeSeen,
     };
@@ -378,8 +386,16 @@ mod tests {
             }),
             restarts_day: day,
             last_exit: Some(LastExit {
-                class: ExitClass::OomHeap,
-                status: ExitStatus::Signal(6),
+                class: ExitClass::OomKernel(OomProof {
+                    count: Some(OomCount {
+                        source: "/sys/fs/cgroup/memory.events".into(),
+                        kills: 1,
+                        is_ours: true,
+                    }),
+                    kill: None,
+                }),
+                status: ExitStatus::Signal(9),
+                oom: OomEvidence::default(),
                 after: Millis::from_secs(60),
                 ago: Millis::from_secs(11_540),
             }),
@@ -425,7 +441,8 @@ mod tests {
 ● ready for 3h 12m
   gateway    OpenClaw 2026.9.6, pid 42, started 3h 12m ago
   restarts   0 in the last hour, 2 in the last day: oom-kernel 2
-  last exit  oom-heap, SIGABRT, 3h 12m ago
+  last exit  oom-kernel, SIGKILL, 3h 12m ago: /sys/fs/cgroup/memory.events rose
+             by 1
   memory     812 of 2048 MB (cgroup v2), 1180 MB can still be had, leaks 290 MB
              an hour
              ▁▁▁▁▁▁▁▂▂▂▂▂▂▂▃▃▃▃▃▃▄▄▄▄▄▄▄▅▅▅▅▅▅▆▆▆▆▆▆▆ 700 to 739 MB in 8m

@@ -40,7 +40,8 @@ impl Core {
         *class = Some(named.clone());
         let (status, ended, pid) = (*status, *ended, boot.pid);
         let uptime = ended.since(boot.started);
-        self.chronicle.note_exit(ended, &named, status, uptime);
+        self.chronicle
+            .note_exit(ended, &named, status, &oom, uptime);
         let beside = oom.beside(proof_of(&named));
         let mut memory = self.memory_story(ended, oom);
         memory.advice = incident::advise(

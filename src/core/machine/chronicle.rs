@@ -4,6 +4,7 @@ use super::super::action::{HoldWhy, Stage};
 use super::super::exit_class::{ExitClass, ExitStatus, StopCause};
 use super::super::history::Glance;
 use super::super::memory::Kib;
+use super::super::oom::OomEvidence;
 use super::super::status::{
     GatewayStatus, Hold, LastExit, Locks, RestartClass, Status, VolumeSeen,
 };
@@ -38,6 +39,8 @@ struct Ended {
     at: Mono,
     class: ExitClass,
     status: ExitStatus,
+    #[serde(default)]
+    oom: OomEvidence,
     after: Millis,
 }
 
@@ -79,12 +82,14 @@ impl Chronicle {
         at: Mono,
         class: &ExitClass,
         status: ExitStatus,
+        oom: &OomEvidence,
         after: Millis,
     ) {
         self.last_exit = Some(Ended {
             at,
             class: class.clone(),
             status,
+            oom: oom.clone(),
             after,
         });
     }
@@ -131,6 +136,7 @@ impl Core {
             last_exit: told.last_exit.as_ref().map(|it| LastExit {
                 class: it.class.clone(),
                 status: it.status,
+                oom: it.oom.clone(),
                 after: it.after,
                 ago: now.since(it.at),
             }),
