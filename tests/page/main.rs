@@ -91,7 +91,7 @@ fn a_hold_shows_its_reason_and_what_to_do_and_a_mended_config_shows_without_a_re
         return;
     }
     let (listener, plan) = plan();
-    plan.write_config("{\n  gateway: { mode: 'local' }\n  planted: 4711\n}");
+    plan.write_config("{\n  gateway: { mode: 'local' }\n  planted: 4711.0815\n}");
     let kept = plan
         .clone()
         .env("OPENCLAW_GATEWAY_TOKEN", "tok-0123456789-planted")
@@ -112,7 +112,7 @@ fn a_hold_shows_its_reason_and_what_to_do_and_a_mended_config_shows_without_a_re
     ] {
         let text = listener.get(path).body + &shown;
         assert!(
-            !text.contains("planted") && !text.contains("4711"),
+            !text.contains("planted") && !text.contains("4711.0815"),
             "{path}: {text}"
         );
     }
@@ -146,6 +146,8 @@ fn a_start_and_a_stop_are_shown_and_a_clawkeeper_that_is_gone_is_said_to_be() {
             .starts_with("clawkeeper cannot be reached since ")
     );
     assert_eq!(page.text("phase"), "stopping", "what was said last stays");
+    let passed = "document.getElementById('link').textContent";
+    is_quiet_while_changes(&page, passed, 3);
     let complaints = page.console();
     let is_absence = |it: &String| it.contains("ERR_CONNECTION") || it.contains("ERR_EMPTY");
     assert!(complaints.iter().all(is_absence), "{complaints:?}");
@@ -174,6 +176,107 @@ fn a_crash_is_a_state_an_entry_and_an_incident() {
     kept.stop();
 }
 
+/// What a screen reader says by itself stays as it is while the value of this expression changes this often.
+fn is_quiet_while_changes(page: &Page, shown: &str, times: usize) {
+    page.value(
+        "window.spoken = []; {
+         const watch = new MutationObserver(list => spoken.push(...list.map(it => it.target.textContent)));
+         for (const it of document.querySelectorAll('[role=alert], [role=status], [aria-live]')) {
+             watch.observe(it, { subtree: true, childList: true, characterData: true });
+         } }",
+    );
+    for _ in 0..times {
+        page.value(&format!("window.before = {shown}; 0"));
+        page.wait_for(&format!("{shown} !== before"));
+    }
+    assert_eq!(page.value("spoken.join()"), "");
+}
+
+/// How often this page has asked for the status.
+const LOOKS: &str =
+    "performance.getEntriesByName(location.origin + '/v1/status', 'resource').length";
+
+#[test]
+fn a_kill_is_shown_with_its_evidence_and_a_countdown_is_no_news_to_a_screen_reader() {
+    if !browser::is_there() {
+        return;
+    }
+    let (listener, plan) = plan();
+    let plan = plan.options(FOR_EVER).gateway(["--end", "signal:9"]);
+    let kept = plan.start();
+    listener.wait_for("backoff");
+    let page = Page::open(listener.port, 1000, "light");
+    agrees(&page, listener, &plan, "backoff", "backing-off");
+    let exit = listener.get("/v1/status").json()["last_exit"].clone();
+    let evidence = exit["evidence"].as_str().expect("evidence");
+    assert!(evidence.contains("kill"), "{exit}");
+    assert!(
+        page.text("facts").contains(evidence),
+        "{}",
+        page.text("facts")
+    );
+    let told = flat(&String::from_utf8_lossy(&plan.ask(["status"]).stdout));
+    assert!(told.contains(&flat(evidence)), "{told}");
+    is_quiet_while_changes(&page, "document.getElementById('since').textContent", 3);
+    is_quiet_while_changes(&page, LOOKS, 2);
+    page.close();
+    kept.stop();
+}
+
+#[test]
+fn a_volume_without_an_answer_is_said_to_be_that_and_the_state_is_shown() {
+    if !browser::is_there() {
+        return;
+    }
+    let (listener, plan) = plan();
+    let kept = plan.start();
+    kept.wait_until_ready();
+    let private = plan.state().join("clawkeeper");
+    let timeline = private.join("timeline.ndjson");
+    poll_until(PATIENCE, "an event", || {
+        let answer = listener.get("/v1/events").body;
+        if answer.contains("gateway ready") {
+            Ok(())
+        } else {
+            Err(answer)
+        }
+    });
+    // Folders in the place of both files: each read of them fails.
+    let aside = private.join("aside");
+    std::fs::rename(&timeline, &aside).expect("moved away");
+    let folders = [timeline.clone(), private.join("history")];
+    for folder in &folders {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    let page = Page::open(listener.port, 1000, "light");
+    page.wait_for_phase("ready");
+    page.wait_for("!document.getElementById('unread').hidden");
+    assert!(page.text("unread").contains("volume gives no answer"));
+    page.press("Tab");
+    page.press("ArrowRight");
+    page.wait_for(&format!("{LOOKS} > 2"));
+    for (shown, state) in [
+        ("document.getElementById('lost').hidden", "true"),
+        ("document.getElementById('unread').hidden", "false"),
+        ("document.body.classList.contains('lost')", "false"),
+    ] {
+        assert_eq!(page.value(shown).to_string(), state, "{shown}");
+    }
+    assert_eq!(page.text("link"), "live");
+    for folder in folders {
+        std::fs::remove_dir(folder).expect("removed");
+    }
+    std::fs::rename(&aside, &timeline).expect("moved back");
+    page.wait_for("document.getElementById('unread').hidden");
+    page.wait_for("document.querySelector('#events li[data-kind=ready]')");
+    page.wait_for("document.getElementById('sum').textContent");
+    let complaints = page.console();
+    let is_of_volume = |it: &String| it.contains("503");
+    assert!(complaints.iter().all(is_of_volume), "{complaints:?}");
+    page.close_with_complaints();
+    kept.stop();
+}
+
 #[test]
 fn a_gateway_that_hangs_is_no_green_page() {
     if !browser::is_there() {
@@ -188,7 +291,8 @@ fn a_gateway_that_hangs_is_no_green_page() {
     // SAFETY: takes two numbers.
     assert_eq!(unsafe { libc::kill(gateway, libc::SIGSTOP) }, 0);
     page.wait_for("document.getElementById('now').dataset.tone === 'bad'");
-    assert!(page.text("why").contains("answered nothing"));
+    assert_eq!(page.text("why"), "the gateway does not answer");
+    assert!(page.text("since").contains("; no answer for "));
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(gateway, libc::SIGCONT) }, 0);
     page.wait_for("document.getElementById('now').dataset.tone === 'ok'");
@@ -202,8 +306,14 @@ fn a_pause_and_its_end_are_shown() {
         return;
     }
     let (listener, plan, kept, page) = ready();
+    page.wait_for("document.getElementById('facts').textContent.includes('MB available')");
     assert!(plan.ask(["pause", "--for", "50m"]).status.success());
     agrees(&page, listener, &plan, "paused", "paused");
+    assert!(
+        !page.text("facts").contains("MB available"),
+        "of a gateway that has ended: {}",
+        page.text("facts")
+    );
     assert_eq!(
         page.value("document.getElementById('now').dataset.tone"),
         "still"

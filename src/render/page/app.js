@@ -5,7 +5,7 @@ const SPANS = ["hour", "day", "week"];
 const POLL = 5e3, SLOWEST = 6e4, REFRESH = 6e4, PATIENCE = 8e3, PORTION = 25;
 
 let span = "hour", status, past, events = [], incidents = [];
-let skew = 0, lostAt = 0, failures = 0, timer, refreshed = 0, known = "", portion = PORTION, chart, cursor = -1;
+let skew = 0, lostAt = 0, failures = 0, unread = false, timer, refreshed = 0, known = "", portion = PORTION, chart, cursor = -1;
 
 // Elements and text, never markup: nothing that is shown can be anything but shown.
 function make(node, props, children) {
@@ -45,7 +45,8 @@ function drawNow() {
   say("fix", status.fix || "");
   $("todo").hidden = !status.fix;
   $("since").replaceChildren("since ", full(Date.parse(since)), ", ", ago(since),
-    ...status.next_start ? ["; next start ", ago(status.next_start, "in ")] : []);
+    ...status.next_start ? ["; next start ", ago(status.next_start, "in ")] : [],
+    ...status.gateway && status.gateway.silent_since ? ["; no answer ", ago(status.gateway.silent_since)] : []);
   if ($("now").dataset.tone !== colour) {
     $("now").dataset.tone = colour;
     const fill = getComputedStyle($("now")).getPropertyValue("--tone");
@@ -69,9 +70,9 @@ function facts(it) {
     ...fact(true, "Gateway", gateway ? `pid ${gateway.pid}` : "none runs", it.gateway_version ? `OpenClaw ${it.gateway_version}` : "", gateway ? ", up " : "", gateway ? ago(gateway.started, "") : ""),
     ...fact(gateway && gateway.channels, "Channels", gateway && gateway.channels),
     ...fact(paused, "Pause", paused && paused.resumes ? ago(paused.resumes, "ends in ") : "until clawkeeper resume"),
-    ...fact(memory, "Memory", memory && `${number(memory.tree_mb)} of ${number(memory.limit_mb)} MB`, memory && (memory.leak_mb_per_hour ? `grows ${number(memory.leak_mb_per_hour)} MB an hour` : `${number(memory.available_mb)} MB available (${memory.limit_from})`)),
+    ...fact(gateway && memory, "Memory", memory && `${number(memory.tree_mb)} of ${number(memory.limit_mb)} MB`, memory && (memory.leak_mb_per_hour ? `grows ${number(memory.leak_mb_per_hour)} MB an hour` : `${number(memory.available_mb)} MB available (${memory.limit_from})`)),
     ...fact(true, "Restarts", `${restarts("day")} in ${up < 864e5 ? length(up) : "a day"}`, classes.length ? `${restarts("hour")} in the last hour; ` : "", classes.map(it => `${it.cause || it.class} ${it.day}`).join(", ")),
-    ...fact(exit, "Last exit", exit && exit.class, exit && [exit.cause, exit.signal, exit.code != null && `code ${exit.code}`].filter(Boolean).join(", ") + ", ", exit && ago(exit.at, ""), " ago"),
+    ...fact(exit, "Last exit", exit && exit.class, exit && [exit.cause, exit.signal, exit.code != null && `code ${exit.code}`].filter(Boolean).join(", ") + ", ", exit && ago(exit.at, ""), " ago", exit && exit.evidence ? `: ${exit.evidence}` : ""),
     ...fact(config, "Config", config && (config.usable === false ? "cannot be used" : config.last_edit), config && config.generation ? `generation ${config.generation}` : ""),
     ...fact(volume && volume.size_mb, "Volume", volume && `${gb(volume.free_mb)} free`, volume && `of ${gb(volume.size_mb)}`, volume && volume.write_ms != null ? `; a write takes ${volume.write_ms} ms` : ""),
     ...fact(locks && locks.left, "Locks", locks && `${locks.left} left where they are`),
@@ -82,9 +83,6 @@ function tick() {
   for (const it of document.querySelectorAll("[data-at]")) {
     const at = +it.dataset.at;
     it.textContent = it.dataset.before + length(Math.abs(now() - at));
-  }
-  if (lostAt) {
-    say("lost", `clawkeeper cannot be reached since ${full(lostAt)}, ${length(Date.now() - lostAt)} ago. What stands below is what it said last. If fly proxy has ended, start it again.`);
   }
 }
 
@@ -143,10 +141,10 @@ function drawPast() {
   y = curves(root, list, y + 10, 130, "All its processes", "tree_mb", "limit_mb", "limit", { x, step, left, width });
   y = curves(root, list, y + 14, 100, "Main process", "main_mb", "heap_full_mb", "heap full", { x, step, left, width });
 
-  const unit = (span === "week" ? [1440, 2880] : [10, 30, 60, 180, 360]).find(it => width * it * 6e4 / (end - begin) > 46);
+  const unit = (past.span === "week" ? [1440, 2880] : [10, 30, 60, 180, 360]).find(it => width * it * 6e4 / (end - begin) > 46);
   const zone = new Date(begin).getTimezoneOffset() * 6e4;
   for (let at = Math.ceil((begin - zone) / (unit * 6e4)) * unit * 6e4 + zone; at < end; at += unit * 6e4) {
-    root.append(svg("text", { x: of(at), y: y + 14, "text-anchor": "middle" }, span === "week" ? part(at, { weekday: "short", day: "numeric" }) : clock(at)));
+    root.append(svg("text", { x: of(at), y: y + 14, "text-anchor": "middle" }, past.span === "week" ? part(at, { weekday: "short", day: "numeric" }) : clock(at)));
   }
   root.append(svg("path", { class: "at", id: "at", d: "" }));
   root.setAttribute("height", y + 20);
@@ -159,7 +157,7 @@ function drawPast() {
   const ready = seen.reduce((sum, it) => sum + it.ready_s, 0), peak = Math.max(0, ...list.map(it => it.tree_mb || 0));
   const gap = minutes < list.length * past.width_s / 60 - past.width_s / 30 ? ` as far as it is known (${length(minutes * 6e4)})` : "";
   say("sum", minutes
-    ? `The gateway served ${percent(ready, minutes)} of the last ${span}${gap}` + (peak ? ` and took at most ${number(peak)} MB.` : ".")
+    ? `The gateway served ${percent(ready, minutes)} of the last ${past.span}${gap}` + (peak ? ` and took at most ${number(peak)} MB.` : ".")
     : "Nothing is known yet: the first minute is not over.");
   point(cursor);
   if ($("table").open) drawTable();
@@ -200,7 +198,7 @@ function words(slot) {
     ...of("memory", slot.tree_mb, slot.limit_mb), ...of("main process", slot.main_mb, slot.heap_full_mb),
   ];
 }
-const stretch = slot => (span === "week" ? part(slot.at, { weekday: "short" }) + " " : "") + `${clock(slot.at)}–${clock(slot.at + past.width_s * 1e3)}`;
+const stretch = slot => (past.span === "week" ? part(slot.at, { weekday: "short" }) + " " : "") + `${clock(slot.at)}–${clock(slot.at + past.width_s * 1e3)}`;
 
 function point(i) {
   const slot = chart && chart[i];
@@ -228,11 +226,7 @@ async function choose(next) {
     $("tab-" + it).tabIndex = it === span ? 0 : -1;
   }
   $("past").setAttribute("aria-labelledby", "tab-" + span);
-  try {
-    await loadPast();
-  } catch {
-    look();
-  }
+  await read(loadPast);
 }
 
 // Timeline and incidents.
@@ -279,7 +273,7 @@ function drawIncidents() {
 // Asking.
 async function ask(path) {
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(`${path}: ${answer.status}`), { answered: true });
   const date = Date.parse(answer.headers.get("date"));
   // The header has whole seconds: a smaller difference says nothing.
   if (Math.abs(date - Date.now()) > 2e3) skew = date - Date.now();
@@ -308,21 +302,35 @@ async function refresh() {
   refreshed = Date.now();
 }
 
+// What stands on the volume, which may give no answer while clawkeeper does; it is asked again at the next look.
+async function read(load) {
+  try {
+    await load();
+    unread = false;
+  } catch (error) {
+    known = "";
+    // Without any answer it is clawkeeper that cannot be reached, which the next look says.
+    unread = Boolean(error.answered);
+  }
+  $("unread").hidden = !unread;
+}
+
 async function look() {
   clearTimeout(timer);
   try {
     status = await ask("/v1/status");
     drawNow();
-    await refresh();
     failures = lostAt = 0;
   } catch {
     failures += 1;
     lostAt ||= Date.now();
+    say("lost", `clawkeeper cannot be reached since ${full(lostAt)}. What stands below is what it said last. If fly proxy has ended, start it again.`);
   }
   document.body.classList.toggle("lost", lostAt > 0);
   $("lost").hidden = !lostAt;
-  say("link", lostAt ? "not connected" : "live");
+  $("link").replaceChildren(...lostAt ? ["not connected ", el("span", { "data-at": lostAt + skew, "data-before": "for " })] : ["live"]);
   tick();
+  if (!lostAt) await read(refresh);
   clearTimeout(timer);
   timer = setTimeout(look, document.hidden ? SLOWEST : Math.min(SLOWEST, POLL * 2 ** Math.min(failures, 4)));
 }
