@@ -139,6 +139,12 @@ fn every_file_names_the_port_the_gateway_is_told_to_listen_on() {
     for fly in [FLY, PRIVATE] {
         assert_eq!(values(fly, "app =")[1], words.join(" "), "after the name");
         assert_eq!(value(fly, "internal_port ="), port);
+        assert_eq!(value(fly, "CLAWKEEPER_INTERNAL_PORT ="), port);
+        assert_eq!(value(fly, "OPENCLAW_GATEWAY_PORT ="), port);
+    }
+    // What `openclaw` in a console calls, in every container of either image.
+    for image in [IMAGE, include_str!("../docker/official.Dockerfile")] {
+        assert!(lines(image).contains(&&*format!("OPENCLAW_GATEWAY_PORT={port} \\")));
     }
     assert!(values(COMPOSE, "").contains(&&*format!("127.0.0.1:{port}:{port}")));
     assert_eq!(

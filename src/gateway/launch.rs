@@ -94,6 +94,15 @@ pub fn effective_port(launch: Launch<'_>) -> (u16, Source) {
     })
 }
 
+/// The same, where the command line or the environment says it: no config moves it from there.
+#[must_use]
+pub fn fixed_port(launch: Launch<'_>) -> Option<u16> {
+    match effective_port(launch) {
+        (port, Source::Flag | Source::Environment) => Some(port),
+        (_, Source::Config | Source::Profile | Source::Default) => None,
+    }
+}
+
 /// The addresses the gateway will listen on, and what says so.
 ///
 /// `--bind`, then `gateway.bind`, then loopback if Tailscale is on, then the version's default
@@ -277,6 +286,27 @@ mod tests {
             port(gateway, &[], &json!({}), "2026.9.6"),
             (18789, Source::Default)
         );
+    }
+
+    #[test]
+    fn only_a_port_that_no_config_can_move_is_fixed() {
+        let fixed = |line: &str, vars: &[(&str, &str)]| {
+            let lookup = |name: &str| {
+                let found = vars.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            fixed_port(Launch {
+                command: &command(line),
+                env: Env::new(&lookup),
+                config: None,
+                version: None,
+            })
+        };
+        let set = [("OPENCLAW_GATEWAY_PORT", "3000")];
+        assert_eq!(fixed("openclaw gateway --port 8080", &set), Some(8080));
+        assert_eq!(fixed("openclaw gateway", &set), Some(3000));
+        assert_eq!(fixed("openclaw gateway", &[]), None);
+        assert_eq!(fixed("openclaw --profile work gateway", &[]), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub mod version;
 pub use command::{Command, GatewayCommand, assume, default_command, recognise};
 pub use environment::{Env, child_environment};
 pub use heap::{HeapChoice, HeapWish, TooLarge};
-pub use launch::{Bind, Launch, Source, effective_bind, effective_port};
+pub use launch::{Bind, Launch, Source, effective_bind, effective_port, fixed_port};
 pub use lock_payload::{LockPayload, LockPayloadError};
 pub use lock_places::{LockPlace, lock_places};
 pub use markers::{recognise_line, recognise_tail};

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/../.."
 cache="${CLAWKEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clawkeeper}/containers"
 base_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 registry=unknown
+# What the stand-ins for the base images of docker/Dockerfile are made from.
+debian=docker.io/library/debian:trixie-slim
 
 say() { printf 'containers: %s\n' "$*" >&2; }
 die() {
@@ -113,7 +115,7 @@ make_debian() {
 
 make_node() {
     local name=$1 version=$2 container root folder
-    container=$(buildah from "$(argument DEBIAN_IMAGE)")
+    container=$(buildah from "$debian")
     root=$(buildah mount "$container")
     folder=$(mktemp -d)
     npm install --silent --no-audit --no-fund --prefix "$folder" "node@$version" npm@11 >&2
@@ -132,7 +134,7 @@ make_node() {
 
 make_rust() {
     local name=$1 container root
-    container=$(buildah from "$(argument DEBIAN_IMAGE)")
+    container=$(buildah from "$debian")
     root=$(buildah mount "$container")
     buildah run --network=host --isolation=chroot "$container" bash -c \
         'apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*' >/dev/null
@@ -158,9 +160,8 @@ main() {
     exec 9>"$cache/.lock"
     flock 9
     write_settings
+    have "$debian" || make_debian "$debian"
     local image
-    image=$(argument DEBIAN_IMAGE)
-    have "$image" || make_debian "$image"
     image=$(argument NODE_IMAGE)
     have "$image" || make_node "$image" "$(argument NODE_VERSION)"
     image=$(argument RUST_IMAGE)

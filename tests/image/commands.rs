@@ -109,6 +109,24 @@ fn every_form_of_a_gateways_command_is_kept_as_a_gateway() {
 }
 
 #[test]
+fn the_editor_of_config_edit_is_in_the_image() {
+    let Some(image) = image() else { return };
+    let script = "echo '{}' >/data/openclaw.json && EDITOR= clawkeeper config edit";
+    // Nobody sits at the terminal: the editor opens, and ends with it.
+    let (_, out, err) = run(&[], image, &["sh", "-c", script]);
+    assert!(err.contains("the editor ended with"), "{out}{err}");
+}
+
+#[test]
+fn a_user_that_is_named_runs_what_is_no_gateway() {
+    let Some(image) = image() else { return };
+    let id = ["sh", "-c", "id -u; echo $HOME"];
+    assert_eq!(run(&[], image, &id).1, "0\n/root");
+    let named = ["--env", "CLAWKEEPER_USER=node"];
+    assert_eq!(run(&named, image, &id).1, "1000\n/home/node");
+}
+
+#[test]
 fn the_image_says_how_it_is_run() {
     let Some(image) = image() else { return };
     let said = |format: &str| text(&podman(&["inspect", "--format", format, image]).stdout);

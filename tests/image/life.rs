@@ -49,6 +49,9 @@ fn a_killed_container_comes_up_again_on_its_volume_and_stops_in_time() {
     );
     let checked = first.exec(&["clawkeeper", "check"]);
     assert!(checked.contains("the gateway runs: pid "), "{checked}");
+    // The console's own command line finds the gateway's port, and its token, without being told.
+    let devices = first.exec(&["openclaw", "devices", "list"]);
+    assert!(devices.contains("pairing"), "{devices}");
     first.exec(&["sh", "-c", "echo kept >/data/mark"]);
     let checked = podman(&["healthcheck", "run", &first.inspect("{{.Name}}")]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));

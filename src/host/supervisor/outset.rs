@@ -35,7 +35,8 @@ pub(super) fn policy(
         // An unknown version is asked for the newest; what it answers tells.
         Some(_) | None => ProbeTarget::Startupz,
     };
-    let own_port = launch.is_on_fly().then(|| launch.port(None));
+    // Fly forwards to a port that fly.toml names and the machine is not told: the one the gateway was told stands for it.
+    let own_port = launch.with(None, gateway::fixed_port);
     let stop_timeout = settings
         .stop_timeout
         .unwrap_or(Settings::GATEWAY_STOP_TIMEOUT);
@@ -66,7 +67,7 @@ pub(super) fn policy(
         start_probe,
         expected: settings
             .internal_port
-            .or(own_port)
+            .or(own_port.filter(|_| launch.is_on_fly()))
             .map(|port| Expected { port }),
         memory: MemoryPolicy {
             restarts_per_hour: settings
