@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use support::{End, Launch, Launched, PATIENCE, Place, clawkeeper, example, poll_until};
+use support::{End, Launch, Launched, PATIENCE, Place, clawkeeper, example, poll_until, skip};
 
 /// Runs `command` below clawkeeper and waits for the end.
 fn run(place: Place, command: &[&str]) -> End {
@@ -61,6 +61,55 @@ fn exit_codes_are_passed_on() {
             assert_eq!(end.stderr, "", "{place:?}");
         }
     }
+}
+
+#[test]
+fn a_user_that_is_named_is_who_the_command_runs_as() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root can run a command as another user");
+        return;
+    }
+    let script = "id -u; id -g; echo $HOME; grep CapEff /proc/self/status";
+    for place in [Place::Pid1, Place::Subreaper] {
+        let root = launch(place, &[], &[], &["sh", "-c", "id -u"])
+            .start()
+            .end();
+        assert_eq!(root.stdout.trim(), "0", "{root:?}");
+        let options = ["--user", "1234:1235"];
+        let end = launch(place, &[], &options, &["sh", "-c", script])
+            .start()
+            .end();
+        let lines: Vec<_> = end.stdout.lines().collect();
+        let none = "CapEff:\t0000000000000000";
+        assert_eq!(lines, ["1234", "1235", "/", none], "{place:?} {end:?}");
+        let unknown = ["--user", "nobody-of-this-name"];
+        let end = launch(place, &[], &unknown, &["true"]).start().end();
+        assert_eq!(end.status, "exit 64", "{end:?}");
+    }
+}
+
+#[test]
+fn a_gateway_that_a_shell_hides_is_told_of_and_run() {
+    let line = "cd / && exec /none/openclaw gateway --port $PORT";
+    let command = |line| {
+        Launch::in_place(Place::Subreaper)
+            .args(["--"])
+            .args([clawkeeper()])
+            .args(["run", "--", "sh", "-c", line])
+            .start()
+            .end()
+    };
+    let end = command(line);
+    let told: Vec<_> = end
+        .stderr
+        .lines()
+        .filter(|it| it.starts_with("clawkeeper:"))
+        .collect();
+    assert_eq!(told.len(), 1, "{end:?}");
+    assert!(told[0].contains("CLAWKEEPER_MODE=gateway"), "{told:?}");
+    // There is no such program here; the shell says so.
+    assert_eq!(end.status, "exit 127", "{end:?}");
+    assert!(!command("cd / && exit 127").stderr.contains("clawkeeper:"));
 }
 
 #[test]

@@ -80,6 +80,33 @@ fn a_clawkeeper_that_is_not_root_holds_on_roots_state_folder_until_it_is_given_a
 }
 
 #[test]
+fn what_a_console_of_roots_left_in_the_gateways_folders_is_given_away_at_the_next_start() {
+    let Some(plan) = for_user_1000() else { return };
+    let plan = plan.options(AS_1000);
+    let login = plan.state().join("credentials/whatsapp/default/creds.json");
+    let token = plan.state().join("agents/main/agent/auth-profiles.json");
+    let backup = plan.state().join("openclaw.json.bak");
+    let outside = plan.file("outside");
+    for file in [&login, &token, &backup, &outside] {
+        fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+        fs::write(file, "{}").expect("a file");
+    }
+    symlink(&outside, plan.state().join("credentials/symlink")).expect("a link");
+    fs::hard_link(&outside, plan.state().join("credentials/hardlink")).expect("a link");
+    let kept = plan.start();
+    kept.wait_until_ready();
+    for path in [&login, &token, &backup] {
+        assert_eq!(owner(path), 1000, "{}", path.display());
+    }
+    assert_eq!(owner(login.parent().expect("a folder")), 1000);
+    assert_eq!(owner(token.parent().expect("a folder")), 1000);
+    assert_eq!(owner(&outside), 0);
+    let private = plan.state().join("clawkeeper");
+    assert_eq!(owner(&private), 0, "ours stays ours");
+    kept.stop();
+}
+
+#[test]
 fn a_refusal_for_want_of_permission_gives_away_what_root_left_and_nothing_outside() {
     let Some(plan) = for_user_1000() else { return };
     let plan = plan.options(AS_1000);

@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::gateway::{self, Command as Recognised};
 use crate::host::config_file::chain;
 use crate::host::init::{self, ForwardTo, InitOptions};
-use crate::host::launch::Launch;
+use crate::host::launch::{Account, Launch};
 use crate::host::{defect, early, footprint};
 use crate::host::{log, supervisor};
 use crate::render;
@@ -64,7 +64,7 @@ Exit codes:
   124 the gateway had to be killed after the stop timeout · 126/127 a command that cannot be run
   status: 0 ready, 1 not, 69 nobody answers · restart, pause, resume: 0 done, 1 not done, 2 refused, 69 nobody answers
   check: 0 fine, 1 warnings, 2 the gateway would not be started · health: 0 ready, 1 not
-  config put, edit, rollback: 0 applied, 2 refused, 71 could not be written; unless applied, nothing has changed";
+  config put, edit, rollback: 0 applied, 2 refused and unchanged, 71 could not be written, or is in place but perhaps not on the disk yet";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -127,7 +127,7 @@ struct Flags {
     /// auto, gateway or init: how the command is run; auto sees it by the command [default: auto]
     #[arg(long, value_name = "MODE")]
     mode: Option<OsString>,
-    /// Whom the gateway runs as when clawkeeper is root: a name, UID or UID:GID [default: auto: the owner of the state folder, else the user node]
+    /// Whom the command runs as when clawkeeper is root: a name, UID or UID:GID [default: auto: a gateway as the owner of the state folder, else the user node; other commands as root]
     #[arg(long, value_name = "USER")]
     user: Option<OsString>,
     /// From SIGTERM to SIGKILL [default: 330s for a gateway, which may drain for 315s; never for other commands]
@@ -289,7 +289,15 @@ fn run_command(run: Run) -> u8 {
         gateway::unwrapped(run.command)
     };
     let command = match (gateway::recognise(&argv), settings.mode) {
-        (_, Mode::Init) | (Recognised::Other, Mode::Auto) => return run_init(&argv, &settings),
+        (Recognised::Other, Mode::Auto) => {
+            if gateway::hides_a_gateway(&argv) {
+                complain(
+                    "the gateway in this shell's command is not kept; with CLAWKEEPER_MODE=gateway, and exec before it, it is",
+                );
+            }
+            return run_init(&argv, &settings);
+        }
+        (_, Mode::Init) => return run_init(&argv, &settings),
         (Recognised::Gateway(command), Mode::Auto | Mode::Gateway) => command,
         (Recognised::Other, Mode::Gateway) => gateway::assume(&argv),
     };
@@ -301,6 +309,10 @@ fn run_command(run: Run) -> u8 {
 }
 
 fn run_init(argv: &[OsString], settings: &Settings) -> u8 {
+    let account = match Account::named(&settings.user) {
+        Ok(account) => account,
+        Err(error) => return refuse(&error).code(),
+    };
     let options = InitOptions {
         forward_to: if settings.signal_group {
             ForwardTo::Group
@@ -308,6 +320,7 @@ fn run_init(argv: &[OsString], settings: &Settings) -> u8 {
             ForwardTo::Command
         },
         stop_timeout: settings.stop_timeout.map(Millis::to_duration),
+        account,
         ..InitOptions::default()
     };
     init::run(argv, &options)

@@ -5,6 +5,16 @@ use std::path::{Component, Path, PathBuf};
 use super::environment::Env;
 use super::launch::is_profile_name;
 
+/// Folders of the state folder that the CLI writes to as well, so that one of root's in a console leaves root's files
+/// in them: logins of channels, the device's key and its pairings, the database (3.13 to 9.6, source and seen).
+pub const CONSOLE_FOLDERS: [&str; 4] = ["credentials", "identity", "devices", "state"];
+
+/// The folder of the agents in the state folder.
+pub const AGENTS: &str = "agents";
+
+/// In each agent's folder, what the CLI writes to as well: logins of model providers.
+pub const AGENT: &str = "agent";
+
 /// What the gateway's own path rules depend on.
 #[derive(Clone, Copy)]
 pub struct PathFacts<'a> {

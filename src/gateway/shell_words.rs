@@ -26,6 +26,27 @@ pub fn unwrapped(argv: Vec<OsString>) -> Vec<OsString> {
     }
 }
 
+/// True when a shell's text starts a gateway that is left to the shell, as `cd /app && node dist/index.js gateway` does.
+///
+/// Only what stands there in plain words is seen; a script's file is not looked into.
+#[must_use]
+pub fn hides_a_gateway(argv: &[OsString]) -> bool {
+    let text = match argv {
+        [shell, flag, text, ..] if is_shell(shell) && flag.to_string_lossy().ends_with('c') => text,
+        _ => return false,
+    };
+    let text = text.to_string_lossy();
+    text.split([';', '&', '|', '(', ')', '\n']).any(|command| {
+        let leads = |word: &&str| *word == "exec" || word.contains('=');
+        let words: Vec<_> = command
+            .split_whitespace()
+            .skip_while(leads)
+            .map(OsString::from)
+            .collect();
+        matches!(recognise(&words), Command::Gateway(_))
+    })
+}
+
 fn is_shell(program: &OsString) -> bool {
     let name = Path::new(program).file_name();
     SHELLS.iter().any(|shell| name == Some(shell.as_ref()))
@@ -111,6 +132,31 @@ mod tests {
                 assert_eq!(unwrapped(wrapped.clone()), wrapped);
             }
         }
+    }
+
+    #[test]
+    fn a_gateway_that_is_left_to_a_shell_is_seen() {
+        for line in [
+            "cd /app && exec node dist/index.js gateway --port $PORT",
+            "NODE_ENV=test node dist/index.js gateway; sleep 1",
+            "umask 077\n(openclaw gateway run | tee /tmp/log)",
+        ] {
+            assert!(hides_a_gateway(&argv(&["sh", "-c", line])), "{line}");
+            assert!(
+                hides_a_gateway(&argv(&["/bin/bash", "-lc", line])),
+                "{line}"
+            );
+        }
+        for line in [
+            "openclaw gateway status; bash",
+            "echo node dist/index.js gateway",
+            "./start.sh",
+            "",
+        ] {
+            assert!(!hides_a_gateway(&argv(&["sh", "-c", line])), "{line}");
+        }
+        assert!(!hides_a_gateway(&argv(&["cat", "-c", "openclaw gateway"])));
+        assert!(!hides_a_gateway(&argv(&["bash"])));
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //! One thread, no runtime, and every signal blocked: it takes signals one at a time from the
 //! kernel's queue, so none is lost, and nothing runs in a handler.
 //! The command gets environment, working folder, umask, descriptors and signal state as we got
-//! them. It is the leader of a process group of its own, so that a Ctrl-C reaches it once, from
+//! them; another user, where one is named, gets a HOME of its own. It is the leader of a process group of its own, so that a Ctrl-C reaches it once, from
 //! the terminal, and not again from us.
 //!
 //! It never restarts anything, and never ends a process that is not below the command.
 
-#![allow(clippy::disallowed_methods, reason = "this module reads the clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module reads the clock and our own environment"
+)]
 
 use super::defect;
 use super::early::{self, SignalSet};
+use super::launch::Account;
 use super::reap::{self, Report, Waited};
 use super::spawn::{SignalSetup, SpawnError, Spec, spawn};
 use crate::exit::Exit;
@@ -41,6 +45,8 @@ pub struct InitOptions {
     pub stop_timeout: Option<Duration>,
     /// How long processes that the command left behind have between SIGTERM and SIGKILL.
     pub leftover_grace: Duration,
+    /// Whom the command runs as; `None` for who we are.
+    pub account: Option<Account>,
 }
 
 impl Default for InitOptions {
@@ -50,6 +56,7 @@ impl Default for InitOptions {
             forward_to: ForwardTo::Command,
             stop_timeout: None,
             leftover_grace: Duration::from_secs(2),
+            account: None,
         }
     }
 }
@@ -83,7 +90,7 @@ pub fn run(command: &[OsString], options: &InitOptions) -> u8 {
     let foreground = terminal
         .filter(|terminal| terminal.is_ours())
         .map(|terminal| terminal.0);
-    match start(program, args, foreground) {
+    match start(program, args, options.account.as_ref(), foreground) {
         Err(error) => {
             if let Some(terminal) = terminal {
                 terminal.take_back(None);
@@ -109,18 +116,29 @@ pub fn run(command: &[OsString], options: &InitOptions) -> u8 {
     }
 }
 
-fn start(program: &OsStr, args: &[OsString], foreground: Option<RawFd>) -> Result<Pid, SpawnError> {
+fn start(
+    program: &OsStr,
+    args: &[OsString],
+    account: Option<&Account>,
+    foreground: Option<RawFd>,
+) -> Result<Pid, SpawnError> {
+    let other = account.filter(|account| account.is_switch);
+    let env = other.map(|account| {
+        let mut environment = std::env::vars_os().collect();
+        account.adjust(&mut environment);
+        environment
+    });
     spawn(Spec {
         program: program.to_owned(),
         args: args.to_vec(),
-        env: None,
+        env,
         cwd: None,
         stdin: None,
         stdout: None,
         stderr: None,
         process_group: true,
         foreground,
-        credentials: None,
+        credentials: other.and_then(Account::credentials),
         // A command may outlive a killed init on purpose (nohup); the gateway may not.
         parent_death_signal: None,
         no_new_privs: false,

@@ -199,6 +199,15 @@ impl Launch {
 }
 
 impl Account {
+    /// Whom a command that is no gateway runs as: who we are, unless somebody is named.
+    pub fn named(user: &User) -> Result<Option<Self>, LaunchError> {
+        match user {
+            User::Auto => Ok(None),
+            // Only `auto` asks who owns the state folder.
+            User::Name(_) | User::Ids { .. } => Self::choose(user, || None).map(Some),
+        }
+    }
+
     fn choose(
         user: &User,
         owner: impl FnOnce() -> Option<(u32, u32)>,
@@ -252,7 +261,7 @@ impl Account {
     }
 
     /// A gateway that is not root must not keep root's HOME: it could not write there.
-    fn adjust(&self, environment: &mut Vec<(OsString, OsString)>) {
+    pub(super) fn adjust(&self, environment: &mut Vec<(OsString, OsString)>) {
         if !self.is_switch {
             return;
         }

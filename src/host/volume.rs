@@ -8,6 +8,7 @@ use super::state::{self, InstanceLock};
 use crate::core::event::{Instance, Mended};
 use crate::core::time::Millis;
 use crate::core::volume::{Mount, Owner, Space, VolumeFacts, WriteProbe};
+use crate::gateway;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use nix::unistd::fchown;
@@ -26,6 +27,9 @@ const PROBE_BYTES: usize = 4096;
 const MEND_MAX_ENTRIES: usize = 200_000;
 const MEND_MAX_DEPTH: usize = 32;
 const MENDED_NAMED: usize = 3;
+/// At most this many entries are looked at before each start: milliseconds, even where WhatsApp keeps a thousand keys.
+const CONSOLE_MAX_ENTRIES: usize = 5_000;
+const CONSOLE_MAX_DEPTH: usize = 8;
 
 /// Everything `CheckVolume` asks for. Blocks as long as the disk does: run it where that hurts nobody.
 pub fn check(
@@ -199,7 +203,8 @@ fn unescape(text: &str) -> String {
         })
 }
 
-/// Gives to the gateway's uid what root owns: the state folder and its config, or everything in it.
+/// Gives to the gateway's uid what root owns: the state folder, its config and what a console of root's writes into
+/// it, or everything in it.
 ///
 /// Only as root, only inside the state folder, only files with a single name, never through a link:
 /// the gateway owns the folder and could otherwise have root hand it any file of the machine.
@@ -217,7 +222,9 @@ fn mend(launch: &Launch, all: bool) -> Option<Mended> {
     {
         give_entry(&parent, &name, &launch.account, &mut mended);
     }
-    if all {
+    if !all {
+        mend_console(&state, &launch.account, &mut mended);
+    } else {
         let mut left = MEND_MAX_ENTRIES;
         mend_below(
             &state,
@@ -257,6 +264,36 @@ pub fn mend_files(launch: &Launch, files: &[PathBuf]) -> Option<Mended> {
     (mended.count > 0).then_some(mended)
 }
 
+/// The entries of the state folder itself, and what is below those that `openclaw …` writes to in a console.
+fn mend_console(state: &Folder, account: &Account, mended: &mut Mended) {
+    let mut left = CONSOLE_MAX_ENTRIES;
+    for name in state.names(left).unwrap_or_default() {
+        left = left.saturating_sub(1);
+        if !is_ours(&name) {
+            give_entry(state, &name, account, mended);
+        }
+    }
+    let console = gateway::CONSOLE_FOLDERS.map(|name| state.child(OsStr::new(name)));
+    for folder in console.into_iter().flatten() {
+        mend_below(&folder, account, CONSOLE_MAX_DEPTH, &mut left, mended);
+    }
+    let Ok(agents) = state.child(OsStr::new(gateway::AGENTS)) else {
+        return;
+    };
+    for name in agents.names(left).unwrap_or_default() {
+        if let Some(agent) = give_entry(&agents, &name, account, mended)
+            && let Some(folder) = give_entry(&agent, OsStr::new(gateway::AGENT), account, mended)
+        {
+            mend_below(&folder, account, CONSOLE_MAX_DEPTH, &mut left, mended);
+        }
+    }
+}
+
+/// Ours to write, and root's alone.
+fn is_ours(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with("clawkeeper")
+}
+
 fn mend_below(
     folder: &Folder,
     account: &Account,
@@ -272,7 +309,7 @@ fn mend_below(
             return;
         }
         *left -= 1;
-        if name.to_string_lossy().starts_with("clawkeeper") {
+        if is_ours(&name) {
             continue;
         }
         match give_entry(folder, &name, account, mended) {

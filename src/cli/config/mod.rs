@@ -28,7 +28,8 @@ Exit codes:
   0 done, or nothing to do
   1 get: there is nothing at that path; validate: warnings
   2 refused, and nothing has changed; get, diff: there is no config that parses
-  64 wrong usage · 66 a named file or version cannot be read · 71 it could not be written; the config is as it was";
+  64 wrong usage · 66 a named file or version cannot be read · 71 it could not be written;
+  put, edit, rollback: or it is in place, and a power failure could still undo it";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
