@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | [`core`] | every decision: facts and past events in, verdicts and actions out | nothing of ours |
 //! | [`gateway`] | knowledge of OpenClaw by version: commands, files, locks, markers, config | `core` |
-//! | [`render`] | text for people: log lines, reports, tables | `core` |
-//! | [`host`] | everything that touches the operating system | `core`, `gateway`, `render` |
+//! | [`render`] | text for people: log lines, reports, tables | `core`, `settings` |
+//! | [`host`] | everything that touches the operating system | `core`, `gateway`, `render`, `settings`, `exit` |
 //! | [`cli`] | the commands | all of these |
 //! | [`settings`] | environment and flags, checked, all errors at once | `core` |
 //! | [`exit`] | the one list of exit codes | nothing |

@@ -62,8 +62,7 @@ pub enum LockKind {
 }
 
 impl LockKind {
-    /// The file that names the owner, when the lock is a folder (4.x: `{pid, startedAt}`, openclaw
-    /// issue 75028).
+    /// The file that names the owner, when the lock is a folder (seen on 4.x: `{pid, startedAt}`).
     #[must_use]
     pub const fn owner_file(self) -> Option<&'static str> {
         match self {

@@ -36,7 +36,7 @@ pub fn hold_why(why: &HoldWhy) -> (String, String) {
                 Some((pid, _)) => {
                     format!("stop it (kill {pid}), or give the gateway another --port")
                 }
-                None => "find it with: ss -ltnp".to_owned(),
+                None => NAMED_BY_CHECK.to_owned(),
             };
             (format!("port {port} is held by {whom}"), fix)
         }
@@ -167,6 +167,9 @@ const NOT_A_MOUNT_FIX: &str = "mount a volume there ([mounts] destination in fly
 /// What a person does with a config that cannot be used.
 pub(super) const CONFIG_FIX: &str = "correct it (clawkeeper config edit) or go back to the last good one (clawkeeper config rollback)";
 
+/// What finds the holder of a port that clawkeeper did not see.
+const NAMED_BY_CHECK: &str = "clawkeeper check, run as root, names it if it runs in here; else find it on the host (ss -ltnp); or give the gateway another --port";
+
 const ROOM_FIX: &str = "delete old files under the state folder, or make the volume larger (on Fly: fly volumes extend <volume-id> --size <GB>)";
 
 /// Worth a line, no reason to hold.
@@ -253,8 +256,8 @@ fn refused(refusal: Refusal) -> (String, String) {
             "correct the flag its output names in the command ([processes] in fly.toml, CMD in the Dockerfile)",
         ),
         Refusal::NoAuthForBind => (
-            "it would listen to the network without a token",
-            "set OPENCLAW_GATEWAY_TOKEN in its environment (on Fly: fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32))",
+            "it would listen to the network without the secret that its auth mode asks for",
+            "set OPENCLAW_GATEWAY_TOKEN in its environment (on Fly: fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)); OPENCLAW_GATEWAY_PASSWORD where gateway.auth.mode is password; a mode of none is never let out",
         ),
         Refusal::NoAllowedOrigins => (
             "it demands gateway.controlUi.allowedOrigins",
@@ -272,7 +275,7 @@ fn refused(refusal: Refusal) -> (String, String) {
             "it says that a gateway is already running",
             "see: clawkeeper locks",
         ),
-        Refusal::PortInUse => ("something listens on its port", "find it with: ss -ltnp"),
+        Refusal::PortInUse => ("something listens on its port", NAMED_BY_CHECK),
         Refusal::CorruptDatabase => (
             "its database is damaged",
             "restore state/openclaw.sqlite from a backup or the volume from a snapshot",

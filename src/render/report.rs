@@ -153,15 +153,15 @@ pub fn report(report: &Report) -> LogLine {
             LogLine::info("channels started again after the crash breaker")
                 .field("channels", names.join(","))
         }
-        Report::ChannelsStayOff { why, restart_in } => LogLine::warn(
-            "the channels stay off for now",
-        )
-        .field("why", why)
-        .maybe("restart_in", *restart_in)
-        .field(
-            "fix",
-            "node dist/index.js gateway call channels.start --params '{\"channel\":\"<name>\"}'",
-        ),
+        Report::ChannelsStayOff { why, restart_in } => {
+            LogLine::warn("the channels stay off for now")
+                .field("why", why)
+                .maybe("restart_in", *restart_in)
+                .field(
+                    "fix",
+                    "openclaw gateway call channels.start --params '{\"channel\":\"<name>\"}'",
+                )
+        }
         Report::NotAnswering { since, short } => {
             let line = LogLine::warn("gateway does not answer").field("since", since);
             memory::slowed(line, short.as_deref())
@@ -283,7 +283,7 @@ fn ending_line(ending: Ending) -> LogLine {
         Ending::Stopped => LogLine::info("stopped"),
         Ending::StopForced => LogLine::warn("stopped; the gateway had to be killed").field(
             "fix",
-            "give it more time: kill_timeout in fly.toml, CLAWKEEPER_STOP_TIMEOUT",
+            "give it more time: CLAWKEEPER_STOP_TIMEOUT, and beyond it what the platform waits (fly.toml: kill_timeout, docker: --stop-timeout, compose: stop_grace_period, Kubernetes: terminationGracePeriodSeconds)",
         ),
         Ending::AlreadyRunning => LogLine::info("ending"),
     }

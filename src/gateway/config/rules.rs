@@ -224,16 +224,42 @@ fn examine_auth(gateway: &Gateway<'_>, launch: Launch<'_>, findings: &mut Vec<Fi
     } else {
         Severity::Hold
     };
+    let (lack, fix) = auth_lack(mode, launch.env.has("FLY_APP_NAME"));
     let message = format!(
-        "{} reaches beyond this machine, but the gateway has no token",
+        "{} reaches beyond this machine, but {lack}",
         bind_text(&bind)
     );
-    let fix = if launch.env.has("FLY_APP_NAME") {
-        "fly secrets set OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)"
-    } else {
-        "start it with a token in its environment, such as docker run -e OPENCLAW_GATEWAY_TOKEN=$(openssl rand -hex 32)"
+    add(
+        findings,
+        severity,
+        "config.bind-without-auth",
+        message,
+        &fix,
+    );
+}
+
+/// What a gateway that others can reach lacks in this mode, and the fix.
+fn auth_lack(mode: Option<&str>, is_fly: bool) -> (&'static str, String) {
+    let (lack, secret, instead) = match mode {
+        Some("none") => {
+            let fix = "remove gateway.auth.mode (and --auth), or set it to token";
+            return ("its auth mode is none", fix.to_owned());
+        }
+        Some("password") => (
+            "its auth mode is password and it has none",
+            "OPENCLAW_GATEWAY_PASSWORD",
+            "; or set gateway.auth.mode (and --auth) to token",
+        ),
+        Some(_) | None => ("the gateway has no token", "OPENCLAW_GATEWAY_TOKEN", ""),
     };
-    add(findings, severity, "config.bind-without-auth", message, fix);
+    let fix = if is_fly {
+        format!("fly secrets set {secret}=$(openssl rand -hex 32){instead}")
+    } else {
+        format!(
+            "start it with one in its environment, such as docker run -e {secret}=$(openssl rand -hex 32){instead}"
+        )
+    };
+    (lack, fix)
 }
 
 /// Whether Fly's proxy can reach the gateway, and the Control UI opens.
@@ -259,8 +285,9 @@ fn examine_address(
             "the gateway will listen on {port} ({}), but {expected} is forwarded to it",
             source_text(port_source)
         );
-        let fix =
-            format!("set --port {expected} in the command, or internal_port = {port} in fly.toml");
+        let fix = format!(
+            "set --port {expected} in the command, or internal_port and CLAWKEEPER_INTERNAL_PORT to {port} in fly.toml"
+        );
         add(
             findings,
             Severity::Warn,
@@ -470,6 +497,16 @@ mod tests {
         assert_eq!(check("{mode: 'password'}", &[TOKEN]), held);
         assert_eq!(check("{token: '${UNSET}'}", &[]), held);
         assert_eq!(check("{token: ''}", &[]), held);
+        // What is named is what is missing.
+        let said = |auth: &str, vars: &[(&str, &str)]| {
+            findings(Some(&local(auth)), GUIDE, vars, "2026.9.6").1
+        };
+        assert!(said("{}", &[]).contains("OPENCLAW_GATEWAY_TOKEN"));
+        let none = said("{mode: 'none'}", &[TOKEN]);
+        assert!(none.contains("mode is none") && !none.contains("OPENCLAW_"));
+        let password = said("{mode: 'password'}", &[TOKEN]);
+        assert!(password.contains("OPENCLAW_GATEWAY_PASSWORD") && password.contains("to token"));
+        assert!(!password.contains("no token"));
         assert!(check("{}", &[TOKEN]).is_empty());
         assert!(check("{mode: 'trusted-proxy'}", &[]).is_empty());
         assert!(check("{token: '${T}'}", &[("T", "x")]).is_empty());

@@ -68,7 +68,7 @@ pub enum SeedError {
 /// The config the environment implies.
 ///
 /// `gateway.mode` is `local`, the model is the one of the first provider with a key, each channel with
-/// its tokens set is enabled for the groups the user lists, and the Control UI is allowed from the app's own address on Fly and from this machine.
+/// its tokens set is enabled for the groups the user lists, and the Control UI is allowed from the app's own addresses on Fly and from this machine.
 /// On Fly its proxy is trusted to say who a visitor is: 9.6 answers 403 to all of them otherwise, and shows them the
 /// Control UI then (run, with addresses and headers as Fly has them).
 /// A version that does not know a key is not given it, since it would refuse the file; an unknown
@@ -121,17 +121,21 @@ pub fn seed_text(launch: Launch<'_>) -> String {
     format!("{HEADER}{:#}\n", seed(launch))
 }
 
-/// From where the Control UI may be opened: the app's own address on Fly, and this machine, which is where
+/// From where the Control UI may be opened: the app's own addresses on Fly, and this machine, which is where
 /// `fly proxy` and an SSH tunnel come from. 3.13 refuses to listen to the network without any, and a list
 /// with only one of them keeps later releases from adding the other themselves.
 fn allowed_origins(launch: Launch<'_>) -> Vec<String> {
     let app = launch.env.text("FLY_APP_NAME");
-    let public = app
-        .filter(|app| is_host_label(app))
-        .map(|app| format!("https://{app}.fly.dev"));
     let (port, _) = effective_port(launch);
+    // By its public name, and by the one that only Fly's private network knows (Flycast).
+    let on_fly = app.filter(|app| is_host_label(app)).map(|app| {
+        [
+            format!("https://{app}.fly.dev"),
+            format!("http://{app}.flycast:{port}"),
+        ]
+    });
     let local = ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}"));
-    public.into_iter().chain(local).collect()
+    on_fly.into_iter().flatten().chain(local).collect()
 }
 
 /// Checks the text of a user's own seed (`CLAWKEEPER_CONFIG_SEED`).
@@ -207,7 +211,7 @@ mod tests {
             "channels": {"discord": {"enabled": true, "groupPolicy": "allowlist"}},
             "gateway": {
                 "mode": "local",
-                "controlUi": {"allowedOrigins": ["https://my-app.fly.dev", LOCAL[0], LOCAL[1]]},
+                "controlUi": {"allowedOrigins": ["https://my-app.fly.dev", "http://my-app.flycast:18789", LOCAL[0], LOCAL[1]]},
                 "trustedProxies": ["172.16.0.0/12"],
             },
             "plugins": {"entries": {"discord": {"enabled": true}}},
