@@ -36,5 +36,8 @@ fn the_official_image_with_clawkeeper_added_keeps_the_gateway() {
             .line("clawkeeper starts")
             .contains("gateway_user=1000:1000")
     );
+    // The official image's own port is another one; a console finds the gateway all the same.
+    let devices = container.exec(&["openclaw", "devices", "list"]);
+    assert!(devices.contains("pairing"), "{devices}");
     assert_eq!(container.stop(LONG), "0", "{}", container.logs());
 }
