@@ -27,6 +27,7 @@ impl Core {
         let Some(boot) = self.boot.as_mut() else {
             return;
         };
+        self.reload.ended();
         let oom = std::mem::take(&mut boot.oom).and(oom);
         boot.oom_said_at = None;
         let named = exit_class::classify(&ExitFacts {

@@ -4,7 +4,7 @@ use super::super::action::{Action, ConfigProblem, HoldWhy, Report, Stage};
 use super::super::config::{ConfigFacts, ConfigState};
 use super::super::event::{Event, Mended};
 use super::super::exit_class::{Marker, Refusal, StopCause};
-use super::super::reload::{Deed, Setting, Told};
+use super::super::reload::{Deed, Setting, Sign, Told};
 use super::super::time::Mono;
 use super::{Core, Phase};
 use std::path::PathBuf;
@@ -24,6 +24,11 @@ impl Core {
     /// Whether a gateway runs that can take an edit.
     const fn takes_edits(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running)
+    }
+
+    /// Whether it is the last word of a gateway whose end was seen first.
+    fn ends_for(&self, sign: Sign) -> bool {
+        sign == Sign::Restarting && matches!(self.phase, Phase::Classifying { .. })
     }
 
     /// The gateway's process exists: what it reads now is what it runs with.
@@ -70,7 +75,7 @@ impl Core {
                 self.reload.looked(now, look, setting)
             }
             Event::ReloadSaid { attempt, sign }
-                if attempt == self.attempt && self.takes_edits() =>
+                if attempt == self.attempt && (self.takes_edits() || self.ends_for(sign)) =>
             {
                 self.reload.heard(now, sign, setting)
             }

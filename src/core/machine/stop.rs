@@ -126,7 +126,6 @@ impl Core {
     }
 
     pub(super) fn on_exit(&mut self, now: Mono, status: ExitStatus, out: &mut Vec<Action>) {
-        self.reload.ended();
         match self.phase {
             Phase::Starting | Phase::Running => {}
             Phase::Stopping { cause, killed, .. } => {

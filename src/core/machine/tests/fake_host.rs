@@ -380,16 +380,21 @@ impl FakeHost {
         if !does(on_edit) {
             return;
         }
-        for (index, sign) in (0..).zip(on_edit.signs()) {
+        let ends_in = match on_edit {
+            OnEdit::RestartsItself => Some(1_200),
+            OnEdit::RestartsUnheard => Some(600),
+            _ => None,
+        };
+        if let Some(ends_in) = ends_in {
+            let ends = Coming::GatewayEnds(attempt, ExitStatus::Code(0));
+            self.at(self.now.plus(Millis(ends_in)), ends);
+        }
+        for sign in on_edit.signs() {
             let said = Event::ReloadSaid {
                 attempt,
                 sign: *sign,
             };
-            self.at(self.now.plus(Millis(600 + index)), Coming::Event(said));
-        }
-        if on_edit == OnEdit::RestartsItself {
-            let ends = Coming::GatewayEnds(attempt, ExitStatus::Code(0));
-            self.at(self.now.plus(Millis(1_200)), ends);
+            self.at(self.now.plus(Millis(600)), Coming::Event(said));
         }
     }
 

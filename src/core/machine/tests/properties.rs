@@ -155,6 +155,7 @@ fn lives() -> impl Strategy<Value = Life> {
     let on_edit = prop::sample::select(vec![
         OnEdit::Applies,
         OnEdit::RestartsItself,
+        OnEdit::RestartsUnheard,
         OnEdit::RestartsInPlace,
         OnEdit::LeavesIt,
         OnEdit::Refuses,

@@ -1,10 +1,12 @@
 //! Stories of starting, crashing and hanging.
 
+use super::fake_host::{FakeHost, POLICY};
 use super::telling::{FOREVER, KILLED, classes, gaps, holds, refused, with_lives};
-use super::world::{Life, Memory, Newest};
+use super::world::{Config, Life, Memory, Newest, OnEdit, Timeline, World};
 use crate::core::action::{HoldWhy, Report};
 use crate::core::event::{Event, SpawnFault};
 use crate::core::exit_class::{ExitClass, ExitStatus, Marker, Refusal, StopCause};
+use crate::core::reload::Told;
 
 #[test]
 fn a_good_world_is_served_and_little_is_said() {
@@ -287,4 +289,30 @@ fn a_gateway_that_falls_silent_as_soon_as_it_says_it_is_ready_counts_as_hung() {
     );
     host.run_until_phase("running");
     assert_eq!(classes(&host), [ExitClass::Requested(StopCause::Hung)]);
+}
+
+#[test]
+fn a_gateway_that_restarts_itself_for_an_edit_is_heard_also_behind_its_end() {
+    let life = Life {
+        on_edit: OnEdit::RestartsUnheard,
+        ..Life::HEALTHY
+    };
+    let world = World {
+        config: Timeline::of(Config::Good).then(30_000, Config::Edited),
+        lives: vec![life],
+        ..World::default()
+    };
+    let mut host = FakeHost::new(POLICY, world);
+    host.run_until(120_000);
+    let heard = |it: &Report| {
+        matches!(
+            it,
+            Report::Edit {
+                told: Told::GatewayRestarts { .. },
+                ..
+            }
+        )
+    };
+    assert_eq!((host.said(heard), host.spawns.len()), (1, 2));
+    assert_eq!(classes(&host), [ExitClass::Relaunch]);
 }

@@ -371,6 +371,8 @@ pub(super) enum OnEdit {
     Applies,
     /// Ends with 0, to be started again.
     RestartsItself,
+    /// The same, and its end is seen before its last lines are.
+    RestartsUnheard,
     RestartsInPlace,
     /// Its reload is off.
     LeavesIt,
@@ -386,7 +388,9 @@ impl OnEdit {
     pub(super) fn signs(self) -> &'static [Sign] {
         match self {
             Self::Applies | Self::NeedsNudge => &[Sign::Noticed, Sign::Applied],
-            Self::RestartsItself | Self::RestartsInPlace => &[Sign::Noticed, Sign::Restarting],
+            Self::RestartsItself | Self::RestartsUnheard | Self::RestartsInPlace => {
+                &[Sign::Noticed, Sign::Restarting]
+            }
             Self::LeavesIt => &[Sign::Noticed, Sign::Off],
             Self::Refuses => &[Sign::Refused],
             Self::Fails => &[Sign::Noticed, Sign::Failed],
