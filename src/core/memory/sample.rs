@@ -86,9 +86,9 @@ impl LimitFrom {
 pub struct Sample {
     /// When.
     pub at: Mono,
-    /// Resident memory of the gateway's main process.
+    /// Memory of the gateway's main process, resident or swapped out.
     pub main: Kib,
-    /// Memory of the gateway's whole tree: the anonymous memory of each process, and the most that any of
+    /// Memory of the gateway's whole tree: the anonymous memory of each process, swapped out or not, and the most that any of
     /// them has of files, because they run the same program. Close to the sum of their PSS, which the
     /// kernel would have to walk page tables for.
     pub tree: Kib,

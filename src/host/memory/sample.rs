@@ -110,19 +110,19 @@ impl Sampler {
 
     /// One look.
     pub fn sample(&mut self, at: Mono) -> Sample {
-        let main = self.resident(self.main);
+        let (machine, has_swapped) = self.machine();
+        let main = self.memory_of(self.main, has_swapped);
         let mut processes = u16::from(main.is_some());
         let (mut private, mut shared) = main.unwrap_or_default();
         let main = private + shared;
         for index in 0..self.helpers.len() {
-            let Some((own, files)) = self.resident(self.helpers[index]) else {
+            let Some((own, files)) = self.memory_of(self.helpers[index], has_swapped) else {
                 continue;
             };
             processes = processes.saturating_add(1);
             private += own;
             shared = shared.max(files);
         }
-        let machine = self.machine();
         let rooms = (0..self.groups.len()).filter_map(|index| self.group(index));
         let rooms: Vec<Room> = rooms.chain([machine]).collect();
         let tightest = rooms.iter().min_by_key(|room| room.limit);
@@ -141,7 +141,19 @@ impl Sampler {
         }
     }
 
-    /// Anonymous and file pages of a process; `None` when it is gone. `statm` takes no lock (proc_pid_statm(5)).
+    /// As [`Sampler::resident`], with what of it was swapped out among the anonymous.
+    fn memory_of(&mut self, pid: i32, has_swapped: bool) -> Option<(u64, u64)> {
+        let (own, files) = self.resident(pid)?;
+        if !has_swapped {
+            return Some((own, files));
+        }
+        // Counted by the kernel as it swaps: no page table is walked, and the lock of the address space is not taken.
+        let text = self.read(&self.root.join(format!("proc/{pid}/status")));
+        let swapped = number_after(text.unwrap_or_default(), "VmSwap:").unwrap_or(0);
+        Some((own + swapped, files))
+    }
+
+    /// Resident anonymous and file pages of a process; `None` when it is gone. `statm` takes no lock (proc_pid_statm(5)).
     fn resident(&mut self, pid: i32) -> Option<(u64, u64)> {
         let page = self.page_kib;
         let mut fields = self
@@ -154,17 +166,20 @@ impl Sampler {
         (resident > 0).then(|| (resident.saturating_sub(shared) * page, shared * page))
     }
 
-    fn machine(&mut self) -> Room {
+    /// The machine, and whether any of its swap is in use.
+    fn machine(&mut self) -> (Room, bool) {
         let text = self.read(&self.root.join("proc/meminfo"));
         let text = text.unwrap_or_default();
         let value = |name| number_after(text, name).unwrap_or(0);
         let (total, free) = (value("MemTotal:"), value("MemAvailable:"));
-        Room {
+        let swap_free = value("SwapFree:");
+        let room = Room {
             limit: total,
             from: LimitFrom::Machine,
             usage: total.saturating_sub(free),
-            available: free.saturating_add(value("SwapFree:")),
-        }
+            available: free.saturating_add(swap_free),
+        };
+        (room, value("SwapTotal:") > swap_free)
     }
 
     /// `None` for a cgroup without a limit.

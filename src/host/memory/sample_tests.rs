@@ -166,6 +166,49 @@ fn swap_counts_as_far_as_the_cgroup_may_use_it() {
 }
 
 #[test]
+fn what_is_swapped_out_of_a_process_is_still_its_own() {
+    let status = |pid: i32, swapped_mb: u64| {
+        (
+            format!("proc/{pid}/status"),
+            format!(
+                "Name:\tnode\nVmRSS:\t1 kB\nVmSwap:\t   {} kB\nThreads:\t11\n",
+                swapped_mb << 10
+            ),
+        )
+    };
+    let files = |swap_free: &str| {
+        let meminfo = format!(
+            "MemTotal: 1048576 kB\nMemAvailable: 102400 kB\nSwapTotal: 524288 kB\nSwapFree: {swap_free} kB\n"
+        );
+        vec![
+            ("proc/meminfo".to_owned(), meminfo),
+            stat(10, 1),
+            statm(10, 700, 60),
+            status(10, 150),
+            stat(11, 10),
+            statm(11, 70, 50),
+            status(11, 100),
+        ]
+    };
+    let look = |swap_free| {
+        let dir = machine(&files(swap_free));
+        let mut sampler = Sampler::new(dir.path(), 10);
+        sampler.count(1, |_| false);
+        sampler.sample(Mono(5))
+    };
+    let seen = look("268288");
+    assert_eq!(seen.main, Kib::of_mb(700 + 150));
+    assert_eq!(seen.tree, Kib::of_mb(640 + 150 + 20 + 100 + 60));
+    assert_eq!(seen.available, Kib(102_400 + 268_288), "swap can be had");
+    let at_rest = look("524288");
+    assert_eq!(
+        at_rest.main,
+        Kib::of_mb(700),
+        "no swap is in use: one file a process"
+    );
+}
+
+#[test]
 fn our_own_tree_is_seen_in_the_real_proc() {
     let us = i32::try_from(std::process::id()).expect("a pid fits");
     let mut child = std::process::Command::new("sleep")
