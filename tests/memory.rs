@@ -57,7 +57,13 @@ fn a_leak_is_warned_of_and_then_drained_and_started_anew_before_the_kernel_kills
     );
     let ended = kept.stop();
     assert_eq!(ended.classes(), ["requested", "requested"]);
-    assert_eq!(ended.lines("gateway exited")[0]["cause"], "memory");
+    let exited = &ended.lines("gateway exited")[0];
+    assert_eq!(exited["cause"], "memory");
+    for told in ["memory", "available", "limit", "leak", "uptime"] {
+        assert!(exited[told].is_string(), "{told}: {exited}");
+    }
+    let fix = exited["fix"].as_str().unwrap_or_default();
+    assert!(fix.starts_with("it leaks: "), "{exited}");
 }
 
 #[test]

@@ -39,7 +39,8 @@ Each death of the gateway that nobody asked for leaves a file in <state>/clawkee
   oom-kernel  the kernel killed it for want of memory; its counter or its log says so
   oom-heap    V8 ran out of heap: --max-old-space-size was too small
   oom-beside  the kernel killed one of its helpers, and the gateway lived on
-  signal      somebody else sent a signal; crash: it returned an error; requested: it hung and was restarted
+  signal      somebody else sent a signal; crash: it returned an error
+  requested   clawkeeper restarted it: it leaked, it hung, or it was not ready in time; cause= in its report says which
 This reads files only and needs no running clawkeeper.
 
 Exit codes: 0; 66 when there is no such incident or it cannot be read; 71 when the folder cannot be read.";

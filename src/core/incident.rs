@@ -52,6 +52,9 @@ pub struct MemoryStory {
     pub oom: OomEvidence,
     /// The last look before it.
     pub last: Option<MemoryThen>,
+    /// The size of V8's heap as it was set, where it was.
+    #[serde(default)]
+    pub heap: Option<Kib>,
     /// A rise that went on until then.
     #[serde(default)]
     pub leak: Option<Rise>,
@@ -95,9 +98,25 @@ pub enum Advice {
     },
     /// V8's heap is smaller than this place could give.
     RaiseHeap {
-        /// What fits beside everything else.
-        to: Kib,
+        /// How it is given what fits beside everything else.
+        how: String,
     },
+    /// V8's heap was set to more than there is room for.
+    LowerHeap {
+        /// How it is given what fits beside everything else.
+        how: String,
+        /// How more memory is given here, which is the other way.
+        grow: String,
+    },
+}
+
+/// What a person can do here, in words.
+#[derive(Debug, Clone, Copy)]
+pub struct Ways<'a> {
+    /// How this machine or container is given more memory.
+    pub grow: &'a str,
+    /// How the gateway is given the heap that fits.
+    pub fit_heap: &'a str,
 }
 
 /// Why an incident was not kept.
@@ -147,31 +166,45 @@ pub fn advise(
     class: &ExitClass,
     memory: &MemoryStory,
     heap: &HeapBounds,
-    how_to_grow: &str,
+    ways: Ways<'_>,
 ) -> Option<Advice> {
-    let how = how_to_grow.to_owned();
-    let grow = || Advice::Grow { how: how.clone() };
-    match class {
-        ExitClass::OomKernel(_) | ExitClass::OomHeap if memory.leak.is_some() => {
-            Some(Advice::Leak { how })
-        }
-        ExitClass::OomKernel(_) => Some(grow()),
-        ExitClass::OomHeap => {
-            let main = memory.last.as_ref().map(|last| last.sample.main);
-            // A full heap is nearly all that the main process has.
-            let was = heap.size.or(main.map(|main| main.less(heap.beside)));
-            Some(match (was, heap.fits) {
-                (Some(was), Some(fits)) if fits <= was.percent(LARGER_PERCENT) => grow(),
-                (_, Some(to)) => Advice::RaiseHeap { to },
-                (_, None) => grow(),
-            })
+    let grow = || ways.grow.to_owned();
+    let fit_heap = || ways.fit_heap.to_owned();
+    let last = memory.last.as_ref().map(|last| &last.sample);
+    let is_of_heap = match class {
+        ExitClass::OomHeap => true,
+        ExitClass::OomKernel(_) => false,
+        ExitClass::Requested(StopCause::Memory) => {
+            last.is_some_and(|sample| heap.is_full_first(sample))
         }
         ExitClass::Requested(_)
         | ExitClass::Relaunch
         | ExitClass::Refused(_)
         | ExitClass::Crash { .. }
-        | ExitClass::Signal { .. } => None,
-    }
+        | ExitClass::Signal { .. } => return None,
+    };
+    // A full heap is nearly all that the main process has.
+    let was = heap
+        .size
+        .or(last.map(|sample| sample.main.less(heap.beside)));
+    let may_be_raised = is_of_heap
+        && heap
+            .fits
+            .is_some_and(|fits| was.is_none_or(|was| fits > was.percent(LARGER_PERCENT)));
+    let is_too_large = !is_of_heap
+        && heap
+            .fits
+            .is_some_and(|fits| heap.size.is_some_and(|size| size > fits));
+    Some(match memory.leak {
+        Some(_) if may_be_raised => Advice::Leak { how: fit_heap() },
+        Some(_) => Advice::Leak { how: grow() },
+        None if may_be_raised => Advice::RaiseHeap { how: fit_heap() },
+        None if is_too_large => Advice::LowerHeap {
+            how: fit_heap(),
+            grow: grow(),
+        },
+        None => Advice::Grow { how: grow() },
+    })
 }
 
 /// A heap that is not larger by this much would be full as soon.
@@ -218,6 +251,7 @@ pub fn to_remove(kept: &[&str]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::memory::LimitFrom;
+    use super::super::oom::OomProof;
     use super::*;
 
     #[test]
@@ -235,9 +269,22 @@ mod tests {
         assert_eq!((kept.len(), kept[0]), (FILES_MAX, "oom-kernel"));
     }
 
-    #[test]
-    fn a_full_heap_is_enlarged_where_there_is_room_and_else_the_machine() {
-        let seen = |limit_mb, main_mb| MemoryStory {
+    const WAYS: Ways<'_> = Ways {
+        grow: "more",
+        fit_heap: "fit",
+    };
+
+    fn heap(size: Option<u32>, fits: Option<u32>) -> HeapBounds {
+        HeapBounds {
+            size: size.map(Kib::of_mb),
+            fits: fits.map(Kib::of_mb),
+            beside: Kib::of_mb(300),
+            beside_at_most: Kib::of_mb(546),
+        }
+    }
+
+    fn seen(limit_mb: u32, main_mb: u32) -> MemoryStory {
+        MemoryStory {
             last: Some(MemoryThen {
                 sample: Sample {
                     at: Mono(0),
@@ -253,56 +300,88 @@ mod tests {
                 before: Millis(100),
             }),
             ..MemoryStory::default()
-        };
+        }
+    }
+
+    #[test]
+    fn a_full_heap_is_enlarged_where_there_is_room_and_else_the_machine() {
         let grow = Advice::Grow { how: "more".into() };
-        let raise = |mb: u32| Advice::RaiseHeap { to: Kib::of_mb(mb) };
+        let raise = Advice::RaiseHeap { how: "fit".into() };
         // The sizes that were set and that fit, and what the main process had where none was set.
         for (size, fits, main_mb, advice) in [
-            (Some(120), Some(1_337), 180, raise(1_337)),
-            (Some(1_337), Some(1_337), 1_700, grow.clone()),
-            (Some(1_100), Some(1_337), 1_500, grow.clone()),
-            (None, Some(1_337), 1_240, raise(1_337)),
-            (None, Some(1_337), 1_500, grow.clone()),
-            (Some(120), None, 180, grow.clone()),
+            (Some(120), Some(1_337), 180, &raise),
+            (Some(1_337), Some(1_337), 1_700, &grow),
+            (Some(1_100), Some(1_337), 1_500, &grow),
+            (None, Some(1_337), 1_240, &raise),
+            (None, Some(1_337), 1_500, &grow),
+            (Some(120), None, 180, &grow),
         ] {
-            let heap = HeapBounds {
-                size: size.map(Kib::of_mb),
-                fits: fits.map(Kib::of_mb),
-                beside: Kib::of_mb(300),
-            };
-            let given = advise(&ExitClass::OomHeap, &seen(2_048, main_mb), &heap, "more");
-            assert_eq!(given, Some(advice), "{heap:?}, {main_mb} MB");
+            let heap = heap(size, fits);
+            let given = advise(&ExitClass::OomHeap, &seen(2_048, main_mb), &heap, WAYS);
+            assert_eq!(given.as_ref(), Some(advice), "{heap:?}, {main_mb} MB");
         }
-        let heap = HeapBounds {
-            fits: Some(Kib::of_mb(1_337)),
-            ..HeapBounds::default()
-        };
+        let heap = heap(None, Some(1_337));
         let unseen = MemoryStory::default();
         assert_eq!(
-            advise(&ExitClass::OomHeap, &unseen, &heap, "more"),
-            Some(raise(1_337)),
+            advise(&ExitClass::OomHeap, &unseen, &heap, WAYS),
+            Some(raise),
             "before the first look"
         );
         let crash = ExitClass::Crash { code: 1 };
-        assert_eq!(advise(&crash, &unseen, &heap, "more"), None);
+        assert_eq!(advise(&crash, &unseen, &heap, WAYS), None);
+    }
+
+    #[test]
+    fn a_heap_set_to_more_than_there_is_room_for_is_lowered_where_the_kernel_killed() {
+        let lower = Advice::LowerHeap {
+            how: "fit".into(),
+            grow: "more".into(),
+        };
+        let grow = Advice::Grow { how: "more".into() };
+        let kernel = ExitClass::OomKernel(OomProof {
+            count: None,
+            kill: None,
+        });
+        for (size, fits, advice) in [
+            (Some(1_536), Some(1_337), lower),
+            (Some(1_337), Some(1_337), grow.clone()),
+            (None, Some(1_337), grow.clone()),
+            (Some(320), None, grow),
+        ] {
+            let heap = heap(size, fits);
+            let given = advise(&kernel, &seen(2_048, 1_700), &heap, WAYS);
+            assert_eq!(given, Some(advice), "{heap:?}");
+        }
     }
 
     #[test]
     fn of_a_leak_more_memory_is_not_the_first_advice() {
-        let story = MemoryStory {
+        let leaking = |main_mb| MemoryStory {
             leak: Some(Rise {
                 per_hour: Kib::of_mb(90),
                 by: Kib::of_mb(400),
                 over: Millis::from_secs(3_600),
                 to_come: None,
             }),
-            ..MemoryStory::default()
+            ..seen(2_048, main_mb)
         };
-        let heap = HeapBounds::default();
-        let advice = |class| advise(&class, &story, &heap, "more");
-        let leak = Some(Advice::Leak { how: "more".into() });
-        assert_eq!(advice(ExitClass::OomHeap), leak);
-        assert_eq!(advice(ExitClass::Crash { code: 1 }), None);
+        let advice = |class, main_mb, heap| advise(&class, &leaking(main_mb), &heap, WAYS);
+        let leak = |how: &str| Some(Advice::Leak { how: how.into() });
+        let restart = || ExitClass::Requested(StopCause::Memory);
+        let fitted = heap(Some(1_337), Some(1_337));
+        let small = heap(Some(320), Some(1_337));
+        assert_eq!(advice(ExitClass::OomHeap, 1_700, fitted), leak("more"));
+        assert_eq!(advice(restart(), 1_500, fitted), leak("more"));
+        assert_eq!(
+            advice(restart(), 600, small),
+            leak("fit"),
+            "the heap decided"
+        );
+        let helpers = advice(restart(), 500, small);
+        assert_eq!(helpers, leak("more"), "memory is full before the heap");
+        assert_eq!(advice(ExitClass::Crash { code: 1 }, 1_700, fitted), None);
+        let hung = ExitClass::Requested(StopCause::Hung);
+        assert_eq!(advice(hung, 1_700, fitted), None);
     }
 
     #[test]

@@ -115,6 +115,15 @@ impl HeapChoice {
         }
     }
 
+    /// The size in MB that was wished and did not become the heap's.
+    #[must_use]
+    pub fn is_not(self, wish: HeapWish) -> Option<u32> {
+        match wish {
+            HeapWish::Mb(mb) => Some(mb).filter(|_| self.mb() != Some(mb)),
+            HeapWish::Fitted | HeapWish::None => None,
+        }
+    }
+
     /// Whether a size that somebody chose is more than fits.
     #[must_use]
     pub fn too_large(self, wish: HeapWish, limit_mb: u32) -> Option<TooLarge> {
@@ -150,13 +159,20 @@ pub fn fits_instead(full_mb: Option<u32>, limit_mb: u32) -> Option<u32> {
 }
 
 fn room(limit_mb: u32) -> Option<u32> {
-    let others = BESIDE_HEAP_MB + HELPERS_MB + young(limit_mb);
+    let others = beside_at_most(limit_mb) + HELPERS_MB;
     let left = limit_mb.saturating_sub(others);
     (left >= LEAST_MB).then_some(left)
 }
 
+/// The most that a main process with a full heap is granted beside its old generation, in MB.
+#[must_use]
+pub fn beside_at_most(limit_mb: u32) -> u32 {
+    BESIDE_HEAP_MB + young(limit_mb)
+}
+
 /// The same, or the least that is worth a try.
-fn fitted(limit_mb: u32) -> u32 {
+#[must_use]
+pub fn fitted(limit_mb: u32) -> u32 {
     fits(limit_mb).unwrap_or(LEAST_MB)
 }
 
@@ -284,16 +300,36 @@ mod tests {
         let line = "node --max-old-space-size=700 dist/index.js gateway";
         let wish = HeapWish::Mb(900);
         assert_eq!(choose(wish, 2_048, line, ""), HeapChoice::ByCommand(700));
-        assert_eq!(
-            choose(wish, 2_048, PLAIN, "--max-old-space-size=5"),
-            HeapChoice::Sized(900)
-        );
+        let set = choose(wish, 2_048, PLAIN, "--max-old-space-size=5");
+        assert_eq!(set, HeapChoice::Sized(900));
+        assert_eq!(set.is_not(wish), None);
         assert_eq!(choose(HeapWish::None, 2_048, PLAIN, ""), HeapChoice::Left);
         assert_eq!(
             choose(HeapWish::Fitted, 2_048, "openclaw gateway", ""),
             HeapChoice::Left,
             "where node is cannot be seen"
         );
+    }
+
+    #[test]
+    fn a_size_that_was_asked_for_and_is_not_set_is_noticed() {
+        let wish = HeapWish::Mb(900);
+        for (line, options) in [
+            ("openclaw gateway", ""),
+            ("openclaw gateway", "--max-old-space-size=700"),
+            ("node --max-old-space-size=700 dist/index.js gateway", ""),
+        ] {
+            let choice = choose(wish, 2_048, line, options);
+            assert_eq!(choice.is_not(wish), Some(900), "{line}");
+        }
+        let same = choose(wish, 2_048, "openclaw gateway", "--max-old-space-size=900");
+        assert_eq!(same.is_not(wish), None);
+        for wish in [HeapWish::Fitted, HeapWish::None] {
+            assert_eq!(
+                choose(wish, 2_048, "openclaw gateway", "").is_not(wish),
+                None
+            );
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use markers::{recognise_line, recognise_tail};
 pub use mask::Mask;
 pub use node_report::clean_report;
 pub use paths::{AGENT, AGENTS, CONSOLE_FOLDERS, PathFacts, config_path, state_dir};
-pub use platform::{Place, how_to_grow};
+pub use platform::{HeapSetting, Place, how_to_grow};
 pub use private_key::PrivateKey;
 pub use reload::recognise_reload;
 pub use shell_words::{hides_a_gateway, unwrapped, words};

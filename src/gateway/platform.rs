@@ -1,4 +1,7 @@
-//! Where the gateway runs, as far as it matters for advice: how this place is given more memory.
+//! Where the gateway runs, as far as it matters for advice: how this place is given more memory, and the gateway
+//! another heap.
+
+use super::heap::{HeapChoice, HeapWish};
 
 /// What is known of the place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,8 +61,9 @@ pub fn how_to_grow(place: Place<'_>) -> String {
         } else {
             "<container>"
         };
+        // The heap is fitted to the limit when clawkeeper starts, and Docker refuses a memswap_limit below the memory.
         return format!(
-            "{engine} update --memory {to} --memory-swap {to} {container}, and mem_limit: {to} in compose.yaml"
+            "{engine} update --memory {to} --memory-swap {to} {container}, then {engine} restart {container}; in compose.yaml mem_limit: {to} and memswap_limit: {to}"
         );
     }
     if place.is_cgroup_limit {
@@ -68,6 +72,65 @@ pub fn how_to_grow(place: Place<'_>) -> String {
         );
     }
     format!("give the machine {to_mb} MB of memory")
+}
+
+/// A heap as it was chosen, with what decides how it is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeapSetting {
+    /// What became of it.
+    pub choice: HeapChoice,
+    /// What was wished.
+    pub wish: HeapWish,
+    /// Whether the command's first word is Node, so that clawkeeper can set a size.
+    pub is_node: bool,
+    /// What is set where nobody asks for a size, in MB.
+    pub fitted_mb: u32,
+    /// Whether this is a Fly machine.
+    pub is_on_fly: bool,
+}
+
+impl HeapSetting {
+    /// How a person gives the gateway a heap of this size.
+    #[must_use]
+    pub fn how_to_set(self, mb: u32) -> String {
+        let on_fly = |section: &str| {
+            if self.is_on_fly {
+                format!(" ([{section}] in fly.toml)")
+            } else {
+                String::new()
+            }
+        };
+        let is_set_unasked = self.is_node && self.wish == HeapWish::Fitted && mb == self.fitted_mb;
+        let option = format!("--max-old-space-size={mb}");
+        match self.choice {
+            HeapChoice::ByCommand(_) if is_set_unasked => format!(
+                "take --max-old-space-size out of the command{}, and {mb} MB are set",
+                on_fly("processes")
+            ),
+            HeapChoice::ByCommand(_) => {
+                format!("set {option} in the command{}", on_fly("processes"))
+            }
+            HeapChoice::ByEnvironment(_) if is_set_unasked => format!(
+                "take --max-old-space-size out of NODE_OPTIONS{}, and {mb} MB are set",
+                on_fly("env")
+            ),
+            HeapChoice::ByEnvironment(_) => {
+                format!("set {option} in NODE_OPTIONS{}", on_fly("env"))
+            }
+            HeapChoice::Sized(_) if self.wish != HeapWish::Fitted && mb == self.fitted_mb => {
+                format!(
+                    "unset CLAWKEEPER_HEAP (--heap){}, or set it to {mb}",
+                    on_fly("env")
+                )
+            }
+            HeapChoice::Left if !self.is_node => {
+                format!("add {option} to NODE_OPTIONS{}", on_fly("env"))
+            }
+            HeapChoice::Sized(_) | HeapChoice::Left => {
+                format!("set CLAWKEEPER_HEAP={mb}{}", on_fly("env"))
+            }
+        }
+    }
 }
 
 /// The next size up: at least what the gateway needs, else twice as much.
@@ -161,9 +224,10 @@ mod tests {
             limit_bytes: 512 * MB,
             ..Place::default()
         };
-        assert!(
-            how_to_grow(container)
-                .starts_with("docker update --memory 2g --memory-swap 2g 0123456789ab,")
+        assert_eq!(
+            how_to_grow(container),
+            "docker update --memory 2g --memory-swap 2g 0123456789ab, then docker restart 0123456789ab; \
+             in compose.yaml mem_limit: 2g and memswap_limit: 2g"
         );
         let podman = Place {
             engine: Some("podman"),
@@ -198,6 +262,87 @@ mod tests {
         assert_eq!(
             how_to_grow(unlimited_container),
             "give the machine 2048 MB of memory"
+        );
+    }
+
+    #[test]
+    fn a_heap_is_set_where_it_was_set_and_left_out_where_the_same_is_set_unasked() {
+        use HeapChoice::{ByCommand, ByEnvironment, Left, Sized};
+        let how = |choice, wish, is_node, mb| {
+            let setting = HeapSetting {
+                choice,
+                wish,
+                is_node,
+                fitted_mb: 1_337,
+                is_on_fly: false,
+            };
+            setting.how_to_set(mb)
+        };
+        let (auto, off) = (HeapWish::Fitted, HeapWish::None);
+        let wished = HeapWish::Mb(1_536);
+        for (choice, wish, is_node, words) in [
+            (
+                Sized(1_536),
+                wished,
+                true,
+                "unset CLAWKEEPER_HEAP (--heap), or set it to 1337",
+            ),
+            (Left, off, true, "set CLAWKEEPER_HEAP=1337"),
+            (
+                Left,
+                wished,
+                false,
+                "add --max-old-space-size=1337 to NODE_OPTIONS",
+            ),
+            (
+                ByEnvironment(1_536),
+                auto,
+                true,
+                "take --max-old-space-size out of NODE_OPTIONS, and 1337 MB are set",
+            ),
+            (
+                ByEnvironment(1_536),
+                auto,
+                false,
+                "set --max-old-space-size=1337 in NODE_OPTIONS",
+            ),
+            (
+                ByEnvironment(1_536),
+                off,
+                true,
+                "set --max-old-space-size=1337 in NODE_OPTIONS",
+            ),
+            (
+                ByCommand(1_536),
+                auto,
+                true,
+                "take --max-old-space-size out of the command, and 1337 MB are set",
+            ),
+            (
+                ByCommand(1_536),
+                wished,
+                true,
+                "set --max-old-space-size=1337 in the command",
+            ),
+        ] {
+            assert_eq!(
+                how(choice, wish, is_node, 1_337),
+                words,
+                "{choice:?} {wish:?}"
+            );
+        }
+        let larger = how(Sized(4_096), auto, true, 8_192);
+        assert_eq!(larger, "set CLAWKEEPER_HEAP=8192");
+        let on_fly = HeapSetting {
+            choice: Left,
+            wish: off,
+            is_node: true,
+            fitted_mb: 1_337,
+            is_on_fly: true,
+        };
+        assert_eq!(
+            on_fly.how_to_set(1_337),
+            "set CLAWKEEPER_HEAP=1337 ([env] in fly.toml)"
         );
     }
 }

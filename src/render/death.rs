@@ -76,6 +76,7 @@ fn seen(line: LogLine, memory: &MemoryStory) -> LogLine {
         .field("available", sample.available)
         .field("limit", sample.limit)
         .field("limit_from", sample.limit_from.words())
+        .maybe("heap", memory.heap)
         .field("seen_before", before)
         .maybe(
             "leak",
@@ -93,10 +94,14 @@ pub(super) fn advice(advice: &Advice) -> String {
         Advice::Leak { how } => format!(
             "it leaks: a plugin or channel added lately is the likeliest cause; more memory only delays it: {how}"
         ),
-        Advice::RaiseHeap { to } => format!(
-            "V8's heap was too small, and there is room: CLAWKEEPER_HEAP={0} fits, or --max-old-space-size={0} where the command sets it",
-            to.mb()
-        ),
+        Advice::RaiseHeap { how } => {
+            format!("V8's heap was too small, and there is room: {how}")
+        }
+        Advice::LowerHeap { how, grow } => {
+            format!(
+                "V8's heap may take more than there is beside everything else: {how}; or {grow}"
+            )
+        }
     }
 }
 

@@ -6,12 +6,22 @@ use crate::core::incident::Advice;
 use crate::core::memory::{Outlook, Sample, Shortage};
 
 pub(super) fn short(outlook: &Outlook, may_restart: bool, how_to_grow: &str) -> LogLine {
-    let line = looked_ahead(LogLine::warn("memory is short"), outlook);
+    let message = match (outlook.rise, outlook.heap_left) {
+        (Some(_), Some(_)) => "memory is short: the gateway's heap is filling up",
+        (Some(_) | None, _) => "memory is short",
+    };
+    let line = looked_ahead(LogLine::warn(message), outlook);
     match outlook.rise {
-        Some(_) if may_restart => line.field(
-            "fix",
-            "the gateway leaks, and is to be restarted, drained, before memory is full; a plugin or channel added lately is the likeliest cause",
-        ),
+        Some(_) if may_restart => {
+            let what = match outlook.heap_left {
+                Some(_) => "its heap",
+                None => "memory",
+            };
+            line.field(
+                "fix",
+                format!("the gateway leaks, and is to be restarted, drained, before {what} is full; a plugin or channel added lately is the likeliest cause"),
+            )
+        }
         Some(_) => line.field("fix", leaks(how_to_grow)),
         None => line.field("fix", how_to_grow),
     }
@@ -22,7 +32,10 @@ pub(super) fn eased(sample: &Sample) -> LogLine {
 }
 
 pub(super) fn restart(outlook: &Outlook) -> LogLine {
-    let message = "the gateway leaks and is restarted, drained, before the kernel kills it";
+    let message = match outlook.heap_left {
+        Some(_) => "the gateway leaks and is restarted, drained, before its heap is full",
+        None => "the gateway leaks and is restarted, drained, before the kernel kills it",
+    };
     looked_ahead(LogLine::warn(message), outlook)
 }
 
@@ -53,6 +66,7 @@ fn looked_ahead(line: LogLine, outlook: &Outlook) -> LogLine {
     let line = numbers(line, &outlook.sample);
     match &outlook.rise {
         Some(rise) => line
+            .maybe("heap_left", outlook.heap_left)
             .field("leak", format!("{} per hour", rise.per_hour))
             .field("seen_for", rise.over)
             .maybe("lasts", outlook.lasts),

@@ -2,7 +2,7 @@
 
 use super::super::action::{Action, Report};
 use super::super::exit_class::{self, ExitClass, ExitFacts};
-use super::super::incident::{self, Advice, Incident, MemoryStory, MemoryThen};
+use super::super::incident::{self, Advice, Incident, MemoryStory, MemoryThen, Ways};
 use super::super::memory::{Rise, Watch};
 use super::super::oom::OomEvidence;
 use super::super::time::{Millis, Mono};
@@ -45,12 +45,11 @@ impl Core {
             .note_exit(ended, &named, status, &oom, uptime);
         let beside = oom.beside(proof_of(&named));
         let mut memory = self.memory_story(ended, oom);
-        memory.advice = incident::advise(
-            &named,
-            &memory,
-            &self.policy.memory.heap,
-            &self.policy.how_to_grow,
-        );
+        let ways = Ways {
+            grow: &self.policy.how_to_grow,
+            fit_heap: &self.policy.how_to_fit_heap,
+        };
+        memory.advice = incident::advise(&named, &memory, &self.policy.memory.heap, ways);
         if matches!(named, ExitClass::Requested(cause) if cause.is_of_slowness())
             && let Some(short) = self.shortage()
         {
@@ -114,6 +113,7 @@ impl Core {
         MemoryStory {
             oom,
             last: MemoryThen::of(self.memory.series(), at),
+            heap: self.policy.memory.heap.size,
             leak: self.leak(),
             advice: None,
         }

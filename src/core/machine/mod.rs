@@ -69,6 +69,9 @@ pub struct Policy {
     pub no_mount: NoMountPolicy,
     /// How this machine or container is given more memory, as an instruction for a person.
     pub how_to_grow: String,
+    /// How the gateway is given the heap that fits, as an instruction too.
+    #[serde(default)]
+    pub how_to_fit_heap: String,
     /// Whether a missing config is seeded.
     pub may_seed: bool,
     /// How an edit of the config reaches a running gateway.

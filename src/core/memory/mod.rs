@@ -15,4 +15,6 @@ pub use trend::Rise;
 pub use watch::{HeapBounds, Marks, MemoryPolicy, Outlook, Verdict, Watch};
 
 #[cfg(test)]
+mod heap_simulation;
+#[cfg(test)]
 mod simulation;

@@ -39,25 +39,30 @@ impl Rise {
         Millis(u64::from(left.0).saturating_mul(HOUR_MS) / pace)
     }
 
+    /// True when it would be seen by now to slow down, after so long a time.
+    pub(super) fn has_shown(&self, after: Millis) -> bool {
+        after.0 >= self.over.0.saturating_mul(SHOWN_WITHIN)
+    }
+
     /// True when it stands still before this much is used up, as far as can be seen: a rise that slows down is
     /// projected from small differences, so that half as much again is allowed for.
-    fn ends_within(&self, left: Kib) -> bool {
-        self.to_come.is_some_and(|rest| rest < left.percent(200))
+    fn ends_within(&self, room: Kib) -> bool {
+        self.to_come.is_some_and(|rest| rest < room.percent(200))
     }
 }
 
-/// The leak that will be over first, of what was seen from `since` on, when this much is left. `before` is one that
-/// was seen a moment ago: it is one still, unless it slows down.
+/// The leak that will be over first, of what was seen from `since` on; what slows down and ends within `room` is none.
+/// `before` is one that was seen a moment ago: it is one still, unless it slows down.
 ///
 /// The shortest window is of one minute: what fills memory faster than that no drain could outrun.
 #[must_use]
-pub(super) fn rise(series: &Series, since: Mono, left: Kib, before: Option<Rise>) -> Option<Rise> {
+pub(super) fn rise(series: &Series, since: Mono, room: Kib, before: Option<Rise>) -> Option<Rise> {
     let rises = rises(series, since)?;
     let slows_down = |rise: &Rise| {
         rises.iter().any(|(_, longer)| {
             longer.over >= rise.over
                 && longer.over.0 <= rise.over.0 * SHOWN_WITHIN
-                && longer.ends_within(left)
+                && longer.ends_within(room)
         })
     };
     let go_on = rises.iter().filter(|(shape, _)| *shape == Shape::GoesOn);

@@ -57,25 +57,57 @@ pub struct HeapBounds {
     pub size: Option<Kib>,
     /// The size that it may be given instead, as far as memory has room for it beside everything else.
     pub fits: Option<Kib>,
-    /// The least that the main process has beside its heap.
+    /// The least that the main process has beside it.
     pub beside: Kib,
+    /// The most that there is room for beside it, what V8 adds to it included.
+    #[serde(default)]
+    pub beside_at_most: Kib,
 }
 
 impl HeapBounds {
+    /// True when a main process that grows may fill it before memory is full.
+    #[must_use]
+    pub fn is_full_first(&self, sample: &Sample) -> bool {
+        self.left(sample)
+            .is_some_and(|left| left < sample.available)
+    }
+
     /// A main process of this size may have filled it.
     #[must_use]
     pub fn full(&self) -> Option<Kib> {
-        self.size
-            .map(|size| Kib(size.0.saturating_add(self.beside.0)))
+        self.filled(self.beside)
+    }
+
+    fn filled(&self, beside: Kib) -> Option<Kib> {
+        self.size.map(|size| Kib(size.0.saturating_add(beside.0)))
+    }
+
+    /// What a main process can grow until its heap may be full.
+    fn left(&self, sample: &Sample) -> Option<Kib> {
+        self.full().map(|full| full.less(sample.main))
+    }
+
+    /// What it can grow until its heap is full, whatever it has beside it.
+    fn left_at_most(&self, sample: &Sample) -> Option<Kib> {
+        let full = self.filled(self.beside.max(self.beside_at_most));
+        full.map(|full| full.less(sample.main))
     }
 }
 
 impl MemoryPolicy {
-    /// What a leak has before it: until memory is full, or the heap.
+    /// What a leak has before it: until memory is full, or the heap may be.
     #[must_use]
     pub fn left(&self, sample: &Sample) -> Kib {
-        let heap = self.heap.full().map(|full| full.less(sample.main));
-        heap.unwrap_or(sample.available).min(sample.available)
+        let heap = self.heap.left(sample).unwrap_or(sample.available);
+        heap.min(sample.available)
+    }
+
+    /// The most that growth may take before it ends the gateway: until memory is full, or the heap for certain. How full
+    /// the heap is nobody sees from outside.
+    #[must_use]
+    pub fn room(&self, sample: &Sample) -> Kib {
+        let heap = self.heap.left_at_most(sample).unwrap_or(sample.available);
+        heap.min(sample.available)
     }
 }
 
@@ -114,6 +146,9 @@ impl Marks {
 pub struct Outlook {
     /// The newest sample.
     pub sample: Sample,
+    /// What the main process can grow until V8's heap may be full, where that is less than what is available.
+    #[serde(default)]
+    pub heap_left: Option<Kib>,
     /// The leak, if it is one.
     pub rise: Option<Rise>,
     /// How long what is left lasts at its pace.
@@ -228,9 +263,11 @@ impl Watch {
             .leak
             .filter(|(seen, leak)| sample.at.since(*seen) < leak.over)
             .map(|(_, leak)| leak);
-        let rise = steady_since.and_then(|since| trend::rise(&self.series, since, left, before));
+        let room = policy.room(&sample);
+        let rise = steady_since.and_then(|since| trend::rise(&self.series, since, room, before));
         Some(Outlook {
             sample,
+            heap_left: Some(left).filter(|_| policy.heap.is_full_first(&sample)),
             rise,
             lasts: rise.map(|rise| rise.lasts(left)),
         })
@@ -353,8 +390,8 @@ impl Watch {
         Verdict::Calm
     }
 
-    /// True when a leak will have used up what is left before a drain is sure to be over, or when the next piece of
-    /// work may.
+    /// True when a leak will have used up all room before a drain is sure to be over, or when the next piece of work may
+    /// use up what is left.
     fn is_near_its_end(
         &self,
         outlook: &Outlook,
@@ -363,13 +400,17 @@ impl Watch {
         policy: &MemoryPolicy,
     ) -> bool {
         let left = policy.left(&outlook.sample);
-        let Some(lasts) = outlook.lasts.filter(|_| left < marks.tight) else {
+        let Some(rise) = outlook.rise.filter(|_| left < marks.tight) else {
             return false;
         };
+        let lasts = rise.lasts(policy.room(&outlook.sample));
         let horizon = LEAST_HORIZON.max(Millis(policy.drain.0.saturating_mul(2)));
         let needed = trend::usual_swing(&self.series, since).max(marks.critical);
+        // Whether the heap is full is not sure: growth that may yet slow down is waited for.
+        let is_full = left < needed
+            && (outlook.heap_left.is_none() || rise.has_shown(outlook.sample.at.since(since)));
         let stalled = outlook.sample.stalled;
-        lasts < horizon || left < needed || stalled.is_some_and(|share| share >= STALLED)
+        lasts < horizon || is_full || stalled.is_some_and(|share| share >= STALLED)
     }
 
     fn restart(&mut self, now: Mono, outlook: Outlook, most: u32) -> Verdict {

@@ -7,15 +7,14 @@ use crate::core::memory::{HeapBounds, Kib};
 use crate::gateway::heap::{
     self, BESIDE_HEAP_MB, HELPERS_MB, LEAST_BESIDE_HEAP_MB, RECOMMENDED_MB, is_small,
 };
-use crate::gateway::{HeapChoice, HeapWish};
+use crate::gateway::{HeapChoice, HeapSetting, HeapWish};
 use crate::render::LogLine;
 use crate::settings::{Heap, Settings};
 use std::path::Path;
 
 /// A heap as it was chosen, with what there is to choose from.
 pub(super) struct Sized {
-    choice: HeapChoice,
-    wish: HeapWish,
+    setting: HeapSetting,
     limit_mb: u32,
 }
 
@@ -43,8 +42,13 @@ impl Sized {
         );
         choice.apply(&mut launch.argv);
         Self {
-            choice,
-            wish,
+            setting: HeapSetting {
+                choice,
+                wish,
+                is_node,
+                fitted_mb: heap::fitted(limit_mb),
+                is_on_fly: launch.is_on_fly(),
+            },
             limit_mb,
         }
     }
@@ -52,8 +56,8 @@ impl Sized {
     /// `1337MB (fitted)`: for the first line.
     pub(super) fn in_words(&self) -> String {
         let mb = |mb: u32, by: &str| format!("{mb}MB ({by})");
-        match self.choice {
-            HeapChoice::Sized(size) if self.wish == HeapWish::Fitted => {
+        match self.setting.choice {
+            HeapChoice::Sized(size) if self.setting.wish == HeapWish::Fitted => {
                 let fits = heap::fits(self.limit_mb).is_some();
                 mb(
                     size,
@@ -74,15 +78,41 @@ impl Sized {
     /// The heap as it is, and as it could be.
     pub(super) fn bounds(&self) -> HeapBounds {
         HeapBounds {
-            size: self.choice.mb().map(Kib::of_mb),
-            fits: heap::fits_instead(self.choice.mb(), self.limit_mb).map(Kib::of_mb),
+            size: self.setting.choice.mb().map(Kib::of_mb),
+            fits: self.fits_instead().map(Kib::of_mb),
             beside: Kib::of_mb(LEAST_BESIDE_HEAP_MB),
+            beside_at_most: Kib::of_mb(heap::beside_at_most(self.limit_mb)),
         }
     }
 
-    /// Says what does not fit, once.
+    fn fits_instead(&self) -> Option<u32> {
+        heap::fits_instead(self.setting.choice.mb(), self.limit_mb)
+    }
+
+    /// How it is given what fits; empty where nothing does.
+    pub(super) fn how_to_fit(&self) -> String {
+        let how = self.fits_instead().map(|mb| self.setting.how_to_set(mb));
+        how.unwrap_or_default()
+    }
+
+    /// Says what does not fit or is not done, once.
     pub(super) fn warn(&self, how_to_grow: &str) {
-        if let Some(found) = self.choice.too_large(self.wish, self.limit_mb) {
+        let HeapSetting { choice, wish, .. } = self.setting;
+        if let Some(mb) = choice.is_not(wish) {
+            let why = match choice {
+                HeapChoice::ByCommand(_) => "the command sets a size of its own",
+                HeapChoice::Sized(_) | HeapChoice::ByEnvironment(_) | HeapChoice::Left => {
+                    "the command does not show where node is"
+                }
+            };
+            log::emit(
+                &LogLine::warn("the heap that was asked for is not set")
+                    .field("asked_for", format!("{mb}MB"))
+                    .field("why", why)
+                    .field("fix", self.setting.how_to_set(mb)),
+            );
+        }
+        if let Some(found) = choice.too_large(wish, self.limit_mb) {
             let sum = format!(
                 "{} MB heap + {} MB young generation + {BESIDE_HEAP_MB} MB beside the heap + {HELPERS_MB} MB helpers = {} MB, of {} MB",
                 found.old,
@@ -90,16 +120,11 @@ impl Sized {
                 found.needed(),
                 found.limit
             );
+            let smaller = self.setting.how_to_set(found.fits);
             log::emit(
                 &LogLine::warn("the gateway's heap may become larger than memory allows")
                     .field("why", sum)
-                    .field(
-                        "fix",
-                        format!(
-                            "leave --max-old-space-size out, and {} MB are set; or {how_to_grow}",
-                            found.fits
-                        ),
-                    ),
+                    .field("fix", format!("{smaller}; or {how_to_grow}")),
             );
         }
         if is_small(self.limit_mb) {

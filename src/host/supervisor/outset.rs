@@ -58,6 +58,7 @@ pub(super) fn policy(
         hold_retry: settings.hold_retry,
         no_mount: settings.no_mount,
         how_to_grow: how_to_grow(launch, limit),
+        how_to_fit_heap: heap.how_to_fit(),
         may_seed: settings.config_seed != crate::settings::ConfigSeed::Off,
         apply: settings.config_apply,
         good_after: settings.config_good_after,
