@@ -6,8 +6,10 @@
 #       --memory MB               the machine's memory [2048]
 #       --env NAME=VALUE          as in fly.toml's [env] and secrets; again for more
 #       --forward HOST:GUEST      a port of 127.0.0.1 here to one of the machine; again for more
-#       --clock host|instructions the machine's clock: this host's, or one that stands still while this host is busy with
-#                                 others, so that a gateway's own deadlines (5 s for a thread to begin) hold [host]
+#       --clock host|instructions|leaping
+#                                 the machine's clock: this host's, or one that stands still while this host is busy with
+#                                 others, so that a gateway's own deadlines (5 s for a thread to begin) hold, or that one
+#                                 where a time in which the machine would sleep is over at once [host]
 #       --cgroups fly|v2=MB|none  what is mounted on /sys/fs/cgroup [fly]
 #       --add FILE                puts a program of the host at /run/NAME; again for more
 #       --console SOCKET          a unix socket with a root shell inside, as `fly ssh console` is
@@ -99,7 +101,10 @@ console_device=(-serial null)
 [[ -z $console ]] || console_device=(-serial "unix:$console,server=on,wait=off")
 processor=(-accel 'tcg,thread=multi' -smp 2)
 # One thread emulates then, and 2 ns are an instruction.
-[[ $clock != instructions ]] || processor=(-accel 'tcg,thread=single' -icount shift=1)
+case $clock in
+instructions) processor=(-accel 'tcg,thread=single' -icount shift=1) ;;
+leaping) processor=(-accel 'tcg,thread=single' -icount shift=1,sleep=off) ;;
+esac
 # qemu reads the initramfs while it starts; it is an open file here, so that nothing is left when it is killed.
 exec 8<"$initramfs"
 rm -rf "$work"

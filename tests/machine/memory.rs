@@ -76,6 +76,48 @@ fn a_cgroup_v2_out_of_memory_is_told_by_its_own_counter() {
     assert_eq!(limit, Some("cgroup v2"), "{log}");
 }
 
+#[test]
+fn a_leak_is_drained_and_started_anew_before_the_kernel_kills_it_on_a_machine_and_in_a_cgroup_v2() {
+    // So many KiB a second fill what there is within two minutes, and a leak is seen after one.
+    for (memory, cgroups, limit_from) in
+        [("256", "none", "machine"), ("512", "v2=160", "cgroup v2")]
+    {
+        let leak = [
+            "--leak",
+            "1000",
+            "--leak-in-boot",
+            "1",
+            "--diary",
+            "/data/diary",
+        ];
+        let Some(site) = Site::with_fake_gateway(&leak) else {
+            return;
+        };
+        let site = site
+            .option("--memory", memory)
+            .option("--cgroups", cgroups)
+            .option("--clock", "leaping")
+            .option("--env", "CLAWKEEPER_STOP_TIMEOUT=10s");
+        let mut machine = site.boot();
+        let log = machine.wait_until_ready(BOOT, 2);
+        let restarts = "the gateway leaks and is restarted, drained, before the kernel kills it";
+        assert_eq!(log.matches(restarts).count(), 1, "{cgroups}: {log}");
+        assert_eq!(
+            field(&log, restarts, "limit_from"),
+            Some(limit_from),
+            "{log}"
+        );
+        let cause = field(&log, "gateway exited", "cause");
+        assert_eq!(cause, Some("memory"), "{cgroups}: {log}");
+        let (diary, _) = machine.run("cat /data/diary");
+        assert_eq!(
+            diary.matches("drained").count(),
+            1,
+            "nothing was cut off: {diary}"
+        );
+    }
+}
+
 /// Takes all memory there is once, at the first boot: loaded by Node before the gateway's own code.
 const EATER_IN_NODE: &str = "\
 const fs = require('node:fs');
