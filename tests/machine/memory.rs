@@ -84,7 +84,7 @@ fn a_leak_is_drained_and_started_anew_before_the_kernel_kills_it_on_a_machine_an
     {
         let leak = [
             "--leak",
-            "1000",
+            "1300",
             "--leak-in-boot",
             "1",
             "--diary",

@@ -399,18 +399,21 @@ impl Watch {
         marks: Marks,
         policy: &MemoryPolicy,
     ) -> bool {
-        let left = policy.left(&outlook.sample);
+        let sample = &outlook.sample;
+        let (left, room) = (policy.left(sample), policy.room(sample));
         let Some(rise) = outlook.rise.filter(|_| left < marks.tight) else {
             return false;
         };
-        let lasts = rise.lasts(policy.room(&outlook.sample));
         let horizon = LEAST_HORIZON.max(Millis(policy.drain.0.saturating_mul(2)));
         let needed = trend::usual_swing(&self.series, since).max(marks.critical);
         // Whether the heap is full is not sure: growth that may yet slow down is waited for.
-        let is_full = left < needed
-            && (outlook.heap_left.is_none() || rise.has_shown(outlook.sample.at.since(since)));
-        let stalled = outlook.sample.stalled;
-        lasts < horizon || is_full || stalled.is_some_and(|share| share >= STALLED)
+        let left = if rise.has_shown(sample.at.since(since)) {
+            left
+        } else {
+            room
+        };
+        let is_stalled = sample.stalled.is_some_and(|share| share >= STALLED);
+        rise.lasts(room) < horizon || left < needed || is_stalled
     }
 
     fn restart(&mut self, now: Mono, outlook: Outlook, most: u32) -> Verdict {
