@@ -66,6 +66,7 @@ fn a_kernel_kill_is_one_line_with_evidence_numbers_and_the_command() {
     };
     let memory = MemoryStory {
         last: last(),
+        heap: Some(Kib::of_mb(1_337)),
         advice: Some(Advice::Grow {
             how: "fly machine update 3d8d9014b32d68 --vm-memory 4096 --vm-cpus 2".into(),
         }),
@@ -75,7 +76,7 @@ fn a_kernel_kill_is_one_line_with_evidence_numbers_and_the_command() {
         line(ExitStatus::Signal(9), ExitClass::OomKernel(proof), memory),
         "gateway exited class=oom-kernel signal=SIGKILL \
          evidence=\"/sys/fs/cgroup/memory.events rose by 1; /dev/kmsg: killed process 77 (MainThread) at 1893 MB, out of its cgroup's memory\" \
-         memory=1871MB available=22MB limit=2048MB limit_from=\"cgroup v2\" seen_before=412ms \
+         memory=1871MB available=22MB limit=2048MB limit_from=\"cgroup v2\" heap=1337MB seen_before=412ms \
          pid=77 attempt=3 uptime=2h05m \
          fix=\"fly machine update 3d8d9014b32d68 --vm-memory 4096 --vm-cpus 2\""
     );
