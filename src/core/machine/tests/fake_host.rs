@@ -385,7 +385,13 @@ impl FakeHost {
         let ends_in = match on_edit {
             OnEdit::RestartsItself => Some(1_200),
             OnEdit::RestartsUnheard => Some(600),
-            _ => None,
+            OnEdit::Applies
+            | OnEdit::RestartsInPlace
+            | OnEdit::LeavesIt
+            | OnEdit::Refuses
+            | OnEdit::Fails
+            | OnEdit::Misses
+            | OnEdit::NeedsNudge => None,
         };
         if let Some(ends_in) = ends_in {
             let ends = Coming::GatewayEnds(attempt, ExitStatus::Code(0));
