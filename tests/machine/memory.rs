@@ -80,7 +80,7 @@ fn a_cgroup_v2_out_of_memory_is_told_by_its_own_counter() {
 fn a_leak_is_drained_and_started_anew_before_the_kernel_kills_it_on_a_machine_and_in_a_cgroup_v2() {
     // So many KiB a second fill what there is within two minutes, and a leak is seen after one.
     for (memory, cgroups, limit_from) in
-        [("256", "none", "machine"), ("512", "v2=160", "cgroup v2")]
+        [("320", "none", "machine"), ("512", "v2=200", "cgroup v2")]
     {
         let leak = [
             "--leak",
