@@ -187,10 +187,7 @@ pub fn advise(
     let was = heap
         .size
         .or(last.map(|sample| sample.main.less(heap.beside)));
-    let may_be_raised = is_of_heap
-        && heap
-            .fits
-            .is_some_and(|fits| was.is_none_or(|was| fits > was.percent(LARGER_PERCENT)));
+    let may_be_raised = is_of_heap && heap.may_be_raised(was);
     let is_too_large = !is_of_heap
         && heap
             .fits
@@ -206,9 +203,6 @@ pub fn advise(
         None => Advice::Grow { how: grow() },
     })
 }
-
-/// A heap that is not larger by this much would be full as soon.
-const LARGER_PERCENT: u32 = 125;
 
 /// Whether a file of this size may be written.
 ///

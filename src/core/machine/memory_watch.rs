@@ -2,7 +2,7 @@
 
 use super::super::action::{Action, Report};
 use super::super::exit_class::StopCause;
-use super::super::memory::{Sample, Shortage, Verdict, Watch};
+use super::super::memory::{Outlook, Sample, Shortage, Verdict, Watch};
 use super::super::time::Mono;
 use super::{Core, Phase};
 
@@ -28,7 +28,7 @@ impl Core {
         match self.memory.take(now, sample, steady, &self.policy.memory) {
             Verdict::Calm => {}
             Verdict::Warn(outlook) => {
-                let how_to_grow = self.policy.how_to_grow.clone();
+                let how_to_grow = self.how_to_give_more(&outlook);
                 let most = self.policy.memory.restarts_per_hour;
                 let done = self.memory.restarts_within_an_hour(now);
                 out.push(Action::Report(Report::MemoryShort {
@@ -43,13 +43,24 @@ impl Core {
                 self.stop_gateway(now, StopCause::Memory, None, out);
             }
             Verdict::Spent { outlook, restarts } => {
-                let how_to_grow = self.policy.how_to_grow.clone();
+                let how_to_grow = self.how_to_give_more(&outlook);
                 out.push(Action::Report(Report::MemoryRestartsSpent {
                     outlook,
                     restarts,
                     how_to_grow,
                 }));
             }
+        }
+    }
+
+    /// More of what will be full first: memory, or a heap that is smaller than it could be.
+    fn how_to_give_more(&self, outlook: &Outlook) -> String {
+        let heap = self.policy.memory.heap;
+        let is_of_heap = outlook.rise.is_some() && outlook.heap_left.is_some();
+        if is_of_heap && heap.may_be_raised(heap.size) {
+            self.policy.how_to_fit_heap.clone()
+        } else {
+            self.policy.how_to_grow.clone()
         }
     }
 

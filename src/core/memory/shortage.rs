@@ -1,8 +1,9 @@
 //! Is want of memory why a gateway is slow? A machine that is a little too small does not kill it: the kernel gives up
 //! pages of its program, which is read from the disk again at once, over and over, and the gateway hardly gets on.
 
+use super::policy::Marks;
 use super::sample::{LimitFrom, Sample};
-use super::watch::{Marks, STALLED};
+use super::watch::STALLED;
 use crate::core::time::{Millis, Mono};
 use serde::{Deserialize, Serialize};
 

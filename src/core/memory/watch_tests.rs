@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::memory::simulation::{Curve, POLICY, at_rest, run, sample};
+use crate::core::memory::{HeapBounds, LimitFrom};
 
 #[test]
 fn at_rest_it_looks_five_times_a_minute_and_a_fast_rise_is_looked_at_closely() {
@@ -245,5 +246,39 @@ fn a_leak_is_ended_before_the_heap_is_full_where_that_comes_first() {
         plateau,
         [],
         "a heap that stays nearly full is V8's own affair"
+    );
+}
+
+/// With 512 MB of swap beside 1 GB: what is swapped out counts as the gateway's and as used.
+#[test]
+fn a_leak_of_helpers_that_goes_to_swap_is_ended_before_swap_is_full_and_never_said_to_have_eased() {
+    let (ram, swap) = (Kib::of_mb(960), Kib::of_mb(512));
+    let mut watch = Watch::default();
+    let mut told = vec![];
+    watch.begin(Mono(0));
+    while let Some(now) = watch.look_at() {
+        watch.look(now);
+        // 600 MB at rest, and 300 MB an hour of helpers.
+        let used =
+            Kib(Kib::of_mb(600).0 + u32::try_from(now.0 * 300 * 1_024 / 3_600_000).expect("small"));
+        let sample = Sample {
+            main: Kib::of_mb(540),
+            tree: used,
+            available: Kib(ram.0 + swap.0).less(used),
+            limit: ram,
+            limit_from: LimitFrom::Machine,
+            ..sample(now.0, 0)
+        };
+        let verdict = watch.take(now, sample, Some(Mono(0)), &POLICY);
+        if verdict != Verdict::Calm {
+            told.push(verdict);
+        }
+        if matches!(verdict, Verdict::Restart(_)) || sample.available == Kib(0) {
+            break;
+        }
+    }
+    assert!(
+        matches!(told[..], [Verdict::Warn(_), Verdict::Restart(_)]),
+        "{told:?}"
     );
 }

@@ -7,7 +7,7 @@ use crate::core::action::{Ending, Report};
 use crate::core::event::Request;
 use crate::core::exit_class::{ExitClass, StopCause};
 use crate::core::machine::Policy;
-use crate::core::memory::MemoryPolicy;
+use crate::core::memory::{HeapBounds, Kib, MemoryPolicy};
 
 const HOUR: u64 = 3_600_000;
 
@@ -71,6 +71,45 @@ fn told_not_to_restart_for_memory_it_only_warns() {
     };
     assert_eq!((promises(false), promises(true)), (1, 0));
     assert_eq!(classes(&host), [ExitClass::Signal { signal: 9 }]);
+}
+
+#[test]
+fn a_leak_that_a_small_heap_is_filled_by_is_given_the_heap_that_fits_and_not_a_larger_machine() {
+    let heap = HeapBounds {
+        size: Some(Kib::of_mb(800)),
+        fits: Some(Kib::of_mb(1_337)),
+        beside: Kib::of_mb(300),
+        beside_at_most: Kib::of_mb(546),
+    };
+    let advised = |heap| {
+        let memory = MemoryPolicy {
+            restarts_per_hour: None,
+            heap,
+            ..POLICY.memory
+        };
+        let policy = Policy {
+            memory,
+            how_to_grow: "grow".into(),
+            how_to_fit_heap: "fit".into(),
+            ..POLICY
+        };
+        let world = World {
+            lives: vec![leaking(1)],
+            ..World::default()
+        };
+        let mut host = FakeHost::new(policy, world);
+        host.run_until(HOUR);
+        let told = host.reports.iter().find_map(|(_, it)| {
+            if let Report::MemoryShort { how_to_grow, .. } = it {
+                Some(how_to_grow.clone())
+            } else {
+                None
+            }
+        });
+        told.expect("it is warned of")
+    };
+    assert_eq!(advised(heap), "fit");
+    assert_eq!(advised(HeapBounds::default()), "grow");
 }
 
 #[test]
