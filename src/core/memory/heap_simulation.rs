@@ -125,8 +125,8 @@ fn growth_towards_a_plateau_below_a_full_heap_is_hardly_ever_restarted() {
 #[test]
 fn a_gateway_of_a_small_machine_that_warms_up_steadily_is_left_alone() {
     for minutes in [10, 30, 60, 240] {
-        let base = Curve::plateau(AT_REST + HELPERS - 80).with_noise(10);
-        let curve = base.spike(0, minutes * 60_000, 100 * HOUR, 80);
+        let base = Curve::plateau(AT_REST + HELPERS - 60).with_noise(10);
+        let curve = base.spike(0, minutes * 60_000, 100 * HOUR, 100);
         let told = run_in(&HOMES[0], &curve, 12 * HOUR);
         assert!(!told.iter().any(is_restart), "{minutes} minutes: {told:?}");
     }
