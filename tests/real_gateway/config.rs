@@ -122,13 +122,16 @@ fn what_a_root_shell_wrote_is_given_to_the_gateways_user() {
     site.write_config(GOOD_CONFIG);
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(site.config(), private).expect("our file");
-    fs::create_dir(site.state("agents")).expect("our folder");
-    fs::set_permissions(site.state("agents"), fs::Permissions::from_mode(0o700)).expect("ours");
+    for name in ["agents", "agents/main", "agents/main/sessions"] {
+        fs::create_dir(site.state(name)).expect("our folder");
+        fs::set_permissions(site.state(name), fs::Permissions::from_mode(0o700)).expect("ours");
+    }
 
     // The cache may lie below a home that only its owner may enter.
     let mut keeper = site.keep_readable_by_all(&[]);
     site.wait_until_ready(&keeper);
-    // The config is mended before the first start; the rest once the gateway complains, because that means a walk.
+    // The config and what a console writes to are mended before the first start; the sessions once the gateway
+    // complains, because that means a walk.
     let starts = site.starts();
     assert_eq!(starts.len(), 2, "{:#?}", keeper.own_log());
     let gateway = fs::metadata(format!("/proc/{}", starts[1])).expect("it runs");
