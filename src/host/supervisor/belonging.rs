@@ -14,8 +14,8 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// The kernel takes the memory lock of a process to read its environment. One that hangs in a page fault, on a disk
-/// that gives no answer, may hold it for ever.
-const DEADLINE: Duration = Duration::from_millis(50);
+/// that gives no answer, may hold it for ever. The limit is far more than a busy machine needs.
+const DEADLINE: Duration = Duration::from_millis(500);
 /// More processes than any gateway has; when as many are known, all of them are judged anew.
 const KNOWN_MAX: usize = 1024;
 const STACK_BYTES: usize = 64 * 1024;
