@@ -103,7 +103,7 @@ processor=(-accel 'tcg,thread=multi' -smp 2)
 # One thread emulates then, and 2 ns are an instruction.
 case $clock in
 instructions) processor=(-accel 'tcg,thread=single' -icount shift=1) ;;
-leaping) processor=(-accel 'tcg,thread=single' -icount shift=1,sleep=off) ;;
+leaping) processor=(-accel 'tcg,thread=single' -icount 'shift=1,sleep=off') ;;
 esac
 # qemu reads the initramfs while it starts; it is an open file here, so that nothing is left when it is killed.
 exec 8<"$initramfs"
